@@ -1,0 +1,33 @@
+#include "base/arena.h"
+
+#include <assert.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+void *bw_arena_take(struct bw_arena *arena, size_t count, size_t size)
+{
+    assert(size == 0 || count <= (SIZE_MAX / 2) / size);
+    size_t bytes = (count * size + BW_ARENA_ALIGN - 1) & ~(size_t)(BW_ARENA_ALIGN - 1);
+    unsigned char *at = arena->memory ? arena->memory + arena->used_bytes : NULL;
+    arena->used_bytes += bytes;
+    assert(!arena->memory || arena->used_bytes <= arena->size_bytes);
+    return at;
+}
+
+int bw_arena_reserve(struct bw_arena *arena, struct bw_err *err)
+{
+    assert(!arena->memory);
+    size_t bytes = arena->used_bytes ? arena->used_bytes : BW_ARENA_ALIGN;
+    *arena = (struct bw_arena){0};
+    unsigned char *memory = aligned_alloc(BW_ARENA_ALIGN, bytes);
+    if (!memory)
+        return bw_err_set(err, BW_ENOMEM, "out of memory: %zu bytes wanted", bytes);
+    *arena = (struct bw_arena){.memory = memory, .size_bytes = bytes};
+    return BW_OK;
+}
+
+void bw_arena_release(struct bw_arena *arena)
+{
+    free(arena->memory);
+    *arena = (struct bw_arena){0};
+}

@@ -1,0 +1,67 @@
+#include "base/text.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+bool bw_text_to_int(const char *text, int64_t low, int64_t high, int64_t *value)
+{
+    const char *digits = text + (*text == '-');
+    if (!isdigit((unsigned char)*digits))
+        return false;
+    char *end;
+    errno = 0;
+    long long number = strtoll(text, &end, 10);
+    if (*end || errno || number < low || number > high)
+        return false;
+    *value = number;
+    return true;
+}
+
+bool bw_text_to_number(const char *text, double low, double high, double *value)
+{
+    if (!*text || text[strspn(text, "+-.0123456789eE")])
+        return false;
+    char *end;
+    double number = strtod(text, &end);
+    if (*end || !isfinite(number) || number < low || number > high)
+        return false;
+    *value = number;
+    return true;
+}
+
+/* Up to six digits at *text; moves past them. 0: none, or too many. */
+static int read_side(const char **text)
+{
+    int value = 0, count = 0;
+    while (isdigit((unsigned char)**text) && count++ < 6)
+        value = value * 10 + (*(*text)++ - '0');
+    return isdigit((unsigned char)**text) ? 0 : value;
+}
+
+bool bw_text_to_size(const char *text, int *width, int *height)
+{
+    int w = read_side(&text);
+    if (!w || *text++ != 'x')
+        return false;
+    int h = read_side(&text);
+    if (!h || *text)
+        return false;
+    *width = w;
+    *height = h;
+    return true;
+}
+
+bool bw_text_same(const char *a, const char *b)
+{
+    return strcasecmp(a, b) == 0;
+}
+
+const char *bw_text_after(const char *text, const char *prefix)
+{
+    size_t length = strlen(prefix);
+    return strncmp(text, prefix, length) == 0 ? text + length : NULL;
+}
