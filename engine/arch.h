@@ -1,0 +1,80 @@
+/* Architecture: what a model file says its network is.
+ *
+ * The shape of the network comes from the metadata entry "lego" alone, never from code; the
+ * optional entry "lego_skip_loss" says how much every subset of bricks loses at each noise level. A
+ * mask is a byte: bit k set means brick k runs. Plain data after bw_arch_read(), free for every
+ * thread.
+ */
+#ifndef BW_ENGINE_ARCH_H
+#define BW_ENGINE_ARCH_H
+
+#include "base/err.h"
+#include "base/picture.h"
+#include "engine/safetensors.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum { BW_MAX_CLASSES = 4096, BW_MAX_LOSS_SIGMAS = 64, BW_MAX_MASKS = 256, BW_MAX_CHANNELS = 8 };
+
+struct bw_brick_shape {
+    int size;  // side of a tile, pixels
+    int patch; // side of a token, pixels
+    int depth; // transformer blocks
+};
+
+/* Held-out denoising loss by noise level and mask. */
+struct bw_loss_table {
+    int sigma_count;                              // 0: the model has no table
+    double sigma[BW_MAX_LOSS_SIGMAS];             // rising
+    float loss[BW_MAX_LOSS_SIGMAS][BW_MAX_MASKS]; // [sigma][mask]; mask 0 unused
+};
+
+struct bw_arch {
+    char name[BW_NAME_CHARS];
+    int image_size; // training side, pixels
+    int min_size;   // smallest side a picture may have, pixels
+    int channels;
+    int class_count;
+    char (*class_names)[BW_NAME_CHARS]; // [class_count], owned
+    int hidden;                         // width of a token, a multiple of 32
+    int heads;
+    int mlp_ratio;
+    double sigma_data;
+    int brick_count; // 1..BW_MAX_BRICKS
+    struct bw_brick_shape bricks[BW_MAX_BRICKS];
+    struct bw_loss_table skip_loss;
+};
+
+/* Read and check the metadata of a model file. BW_ESYNTAX with the field's name; BW_ENOMEM. On
+ * success the caller releases `arch`; on failure it is untouched. */
+int bw_arch_read(struct bw_arch *arch, const struct bw_safetensors *st, struct bw_err *err);
+
+void bw_arch_release(struct bw_arch *arch);
+
+/* The mask in which every brick runs. */
+uint8_t bw_arch_full_mask(const struct bw_arch *arch);
+
+/* A brick is global if its tile is the training size: windows cover larger pictures with it. */
+bool bw_arch_is_global(const struct bw_arch *arch, int brick);
+
+/* Can the bricks tile a width x height picture at all? True if so, whatever min_size says. */
+bool bw_arch_tiles(const struct bw_arch *arch, int width, int height);
+
+/* May a picture of that size be asked for: tileable, no side under min_size, at most max_area
+ * pixels. BW_ERANGE on "/size"; the message says what is allowed and the nearest such size. */
+int bw_arch_check_size(const struct bw_arch *arch, int width, int height, int max_area,
+                       struct bw_err *err);
+
+/* The least common multiple of all local tiles, pixels: sides that no tile exceeds are multiples of
+ * it. 1 without local bricks. */
+int bw_arch_side_multiple(const struct bw_arch *arch);
+
+/* The index of a class by its name, letters compared without case; -1 if there is none. */
+int bw_arch_class(const struct bw_arch *arch, const char *name);
+
+/* Loss of a mask over the loss of all bricks, minus 1, interpolated over ln(sigma); the model must
+ * have a table. Never negative for the full mask (0). */
+double bw_arch_excess_loss(const struct bw_arch *arch, double sigma, uint8_t mask);
+
+#endif

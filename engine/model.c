@@ -1,0 +1,256 @@
+/* One function lists what the network consists of. It runs twice: the first walk checks every
+ * tensor and measures, the second converts into the memory reserved in between. */
+#include "engine/model.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct loader {
+    const struct bw_safetensors *st;
+    struct bw_model *model;
+    bool *used;   // [st->tensor_count]
+    int code;     // the first failure stops everything after it
+    bool filling; // the second walk
+    struct bw_err *err;
+};
+
+static void describe_shape(char text[96], int dims, const int64_t *shape)
+{
+    int at = snprintf(text, 96, "[");
+    for (int i = 0; i < dims && at < 90; i++)
+        at += snprintf(text + at, 96 - (size_t)at, "%s%lld", i ? "," : "", (long long)shape[i]);
+    snprintf(text + (at < 94 ? at : 94), 2, "]");
+}
+
+static int check_tensor(struct loader *l, const char *name, int dims, const int64_t *shape)
+{
+    const struct bw_tensor *t = bw_safetensors_find(l->st, name);
+    if (!t)
+        return bw_err_set(l->err, BW_ESYNTAX, "tensor \"%s\" is missing", name);
+    if (t->dtype == BW_U8)
+        return bw_err_set(l->err, BW_ESYNTAX, "tensor \"%s\": dtype is not a float", name);
+    if (t->dims != dims || memcmp(t->shape, shape, (size_t)dims * sizeof *shape)) {
+        char have[96], want[96];
+        describe_shape(have, t->dims, t->shape);
+        describe_shape(want, dims, shape);
+        return bw_err_set(l->err, BW_ESYNTAX, "tensor \"%s\": shape is %s, the network wants %s",
+                          name, have, want);
+    }
+    l->used[t - l->st->tensors] = true;
+    l->model->parameter_count += t->count;
+    return BW_OK;
+}
+
+static int fill_tensor(struct loader *l, const char *name, float *out)
+{
+    const struct bw_tensor *t = bw_safetensors_find(l->st, name);
+    bw_tensor_to_float(t, 0, t->count, out);
+    for (size_t i = 0; i < t->count; i++) {
+        if (!isfinite(out[i]))
+            return bw_err_set(l->err, BW_ESYNTAX, "tensor \"%s\": element %zu is not finite", name,
+                              i);
+    }
+    return BW_OK;
+}
+
+static const float *load_tensor(struct loader *l, const char *name, int dims, const int64_t *shape)
+{
+    size_t count = 1;
+    for (int i = 0; i < dims; i++)
+        count *= (size_t)shape[i];
+    if (!l->code && !l->filling)
+        l->code = check_tensor(l, name, dims, shape);
+    if (l->code)
+        return NULL;
+    float *out = BW_TAKE(&l->model->memory, float, count);
+    if (l->filling)
+        l->code = fill_tensor(l, name, out);
+    return out;
+}
+
+/* A linear layer whose weight has `dims` dimensions, the first being its outputs. */
+static struct bw_linear load_layer(struct loader *l, int dims, const int64_t *shape,
+                                   const char *format, ...) __attribute__((format(printf, 4, 5)));
+
+static struct bw_linear load_layer(struct loader *l, int dims, const int64_t *shape,
+                                   const char *format, ...)
+{
+    char prefix[64], name[80];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(prefix, sizeof prefix, format, args);
+    va_end(args);
+    struct bw_linear layer = {.outputs = (int)shape[0], .inputs = 1};
+    for (int i = 1; i < dims; i++)
+        layer.inputs *= (int)shape[i];
+    snprintf(name, sizeof name, "%s.weight", prefix);
+    layer.w = load_tensor(l, name, dims, shape);
+    snprintf(name, sizeof name, "%s.bias", prefix);
+    layer.b = load_tensor(l, name, 1, shape);
+    return layer;
+}
+
+#define LAYER(l, outputs, inputs, ...) \
+    load_layer((l), 2, (int64_t[]){(outputs), (inputs)}, __VA_ARGS__)
+
+/* The first half of a row encodes the token's column, the second its row; in each half the sines of
+ * all frequencies, then the cosines. */
+static void fill_positions(float *out, int side, int hidden)
+{
+    int quarter = hidden / 4;
+    for (int token = 0; token < side * side; token++) {
+        int place[2] = {token % side, token / side};
+        for (int half = 0; half < 2; half++) {
+            for (int i = 0; i < quarter; i++) {
+                double angle = place[half] / pow(10000, (double)i / quarter);
+                *(out + i) = (float)sin(angle);
+                *(out + quarter + i) = (float)cos(angle);
+            }
+            out += hidden / 2;
+        }
+    }
+}
+
+/* Append a modulation matrix to the vector all of them make together. */
+static void add_strips(struct loader *l, const struct bw_linear *from, int brick)
+{
+    struct bw_model *m = l->model;
+    for (int row = 0; row < from->outputs; row += BW_MODULATION_ROWS) {
+        if (l->filling)
+            m->strips[m->modulation_width / BW_MODULATION_ROWS] =
+                (struct bw_modulation_strip){from, row, brick};
+        m->modulation_width += BW_MODULATION_ROWS;
+    }
+}
+
+static void load_brick(struct loader *l, int k)
+{
+    struct bw_model *m = l->model;
+    struct bw_brick *b = &m->bricks[k];
+    int d = m->arch.hidden, p = m->arch.bricks[k].patch, mlp = m->arch.mlp_ratio * d;
+    b->shape = m->arch.bricks[k];
+    b->inputs = m->arch.channels * (k ? 2 : 1) + 2;
+    b->side_tokens = b->shape.size / p;
+    b->modulation_at = m->modulation_width;
+    b->embed = load_layer(l, 4, (int64_t[]){d, b->inputs, p, p}, "model.%d.x_embedder.proj", k);
+    struct bw_block *blocks = BW_TAKE(&m->memory, struct bw_block, (size_t)b->shape.depth);
+    b->blocks = blocks;
+    for (int j = 0; j < b->shape.depth && !l->code; j++) {
+        struct bw_block block = {
+            .modulation = LAYER(l, 6 * d, d, "model.%d.blocks.%d.adaLN_modulation.1", k, j),
+            .qkv = LAYER(l, 3 * d, d, "model.%d.blocks.%d.attn.qkv", k, j),
+            .proj = LAYER(l, d, d, "model.%d.blocks.%d.attn.proj", k, j),
+            .fc1 = LAYER(l, mlp, d, "model.%d.blocks.%d.mlp.fc1", k, j),
+            .fc2 = LAYER(l, d, mlp, "model.%d.blocks.%d.mlp.fc2", k, j),
+        };
+        if (l->filling)
+            blocks[j] = block;
+        add_strips(l, l->filling ? &blocks[j].modulation : &block.modulation, k);
+    }
+    b->final_modulation = LAYER(l, 2 * d, d, "model.%d.final_layer.adaLN_modulation.1", k);
+    b->final = LAYER(l, p * p * m->arch.channels, d, "model.%d.final_layer.linear", k);
+    add_strips(l, &b->final_modulation, k);
+    size_t tokens = (size_t)b->side_tokens * (size_t)b->side_tokens;
+    float *positions = BW_TAKE(&m->memory, float, tokens *(size_t)d);
+    b->positions = positions;
+    if (l->filling)
+        fill_positions(positions, b->side_tokens, d);
+}
+
+/* The whole network, in one place. */
+static void load_network(struct loader *l)
+{
+    struct bw_model *m = l->model;
+    int d = m->arch.hidden;
+    size_t strips = m->modulation_width / BW_MODULATION_ROWS; // known on the second walk
+    m->modulation_width = 0;
+    m->strips = BW_TAKE(&m->memory, struct bw_modulation_strip, strips);
+    m->time1 = LAYER(l, d, BW_TIME_FEATURES, "t_embedder.mlp.0");
+    m->time2 = LAYER(l, d, d, "t_embedder.mlp.2");
+    if (m->arch.class_count)
+        m->classes = LAYER(l, d, m->arch.class_count, "y_embedder.embedding_table");
+    for (int k = 0; k < m->arch.brick_count && !l->code; k++)
+        load_brick(l, k);
+}
+
+static int check_nothing_extra(const struct loader *l)
+{
+    for (size_t i = 0; i < l->st->tensor_count; i++) {
+        if (!l->used[i])
+            return bw_err_set(l->err, BW_ESYNTAX, "tensor \"%s\" is not part of the network",
+                              l->st->tensors[i].name);
+    }
+    return BW_OK;
+}
+
+static int load_weights(struct loader *l)
+{
+    struct bw_model *m = l->model;
+    load_network(l);
+    if (!l->code)
+        l->code = check_nothing_extra(l);
+    if (l->code)
+        return l->code;
+    size_t strips = m->modulation_width / BW_MODULATION_ROWS;
+    bw_arena_take(&m->memory, strips,
+                  sizeof(struct bw_modulation_strip)); // the first walk had none
+    l->code = bw_arena_reserve(&m->memory, l->err);
+    l->filling = true;
+    if (!l->code)
+        load_network(l);
+    return l->code;
+}
+
+static void copy_metadata(const struct bw_safetensors *st, const char *key, char *out, size_t room)
+{
+    const char *text = bw_safetensors_metadata(st, key);
+    snprintf(out, room, "%s", text ? text : "");
+}
+
+int bw_model_read(struct bw_model **model, const struct bw_safetensors *st, struct bw_err *err)
+{
+    struct bw_model *m = calloc(1, sizeof *m);
+    bool *used = calloc(st->tensor_count + 1, sizeof *used);
+    int code = m && used ? BW_OK : bw_err_set(err, BW_ENOMEM, "out of memory");
+    if (!code)
+        code = bw_arch_read(&m->arch, st, err);
+    if (!code) {
+        struct loader loader = {.st = st, .model = m, .used = used, .err = err};
+        code = load_weights(&loader);
+    }
+    free(used);
+    if (code) {
+        bw_model_free(m);
+        return code;
+    }
+    copy_metadata(st, "license", m->license, sizeof m->license);
+    copy_metadata(st, "source", m->source, sizeof m->source);
+    m->file_bytes = st->file_bytes;
+    bw_digest(st->file, st->file_bytes, m->digest);
+    *model = m;
+    return BW_OK;
+}
+
+int bw_model_load(struct bw_model **model, const char *path, struct bw_err *err)
+{
+    struct bw_safetensors st;
+    struct bw_err reason = {0};
+    int code = bw_safetensors_open(&st, path, err);
+    if (code)
+        return code;
+    code = bw_model_read(model, &st, &reason);
+    bw_safetensors_release(&st);
+    return code ? bw_err_set(err, code, "%s: %s", path, reason.message) : BW_OK;
+}
+
+void bw_model_free(struct bw_model *model)
+{
+    if (!model)
+        return;
+    bw_arena_release(&model->memory);
+    bw_arch_release(&model->arch);
+    free(model);
+}

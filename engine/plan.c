@@ -1,0 +1,100 @@
+#include "engine/plan.h"
+
+#include "engine/cost.h"
+#include "engine/schedule.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static int refuse_class(const struct bw_arch *arch, const char *name, struct bw_err *err)
+{
+    char names[256] = "";
+    size_t at = 0;
+    for (int i = 0; i < arch->class_count && at < sizeof names; i++)
+        at += (size_t)snprintf(names + at, sizeof names - at, "%s%s", i ? ", " : "",
+                               arch->class_names[i]);
+    if (!arch->class_count)
+        return bw_err_set_field(err, BW_ERANGE, "/class", "%s is unconditional: it has no classes",
+                                arch->name);
+    return bw_err_set_field(err, BW_ERANGE, "/class", "\"%s\" is not a class of %s: %s%s", name,
+                            arch->name, names, at >= sizeof names ? "..." : "");
+}
+
+static int resolve_class(const struct bw_arch *arch, const struct bw_picture *picture, int *label,
+                         struct bw_err *err)
+{
+    char number[16];
+    *label = picture->class_index;
+    if (*label == BW_CLASS_NONE)
+        return BW_OK;
+    if (*label == BW_CLASS_NAMED) {
+        *label = bw_arch_class(arch, picture->class_name);
+        return *label < 0 ? refuse_class(arch, picture->class_name, err) : BW_OK;
+    }
+    snprintf(number, sizeof number, "%d", *label);
+    return *label >= arch->class_count ? refuse_class(arch, number, err) : BW_OK;
+}
+
+int bw_plan_make(struct bw_plan *plan, const struct bw_arch *arch, const struct bw_picture *picture,
+                 int max_area, struct bw_err *err)
+{
+    struct bw_plan out = {
+        .width = picture->width ? picture->width : arch->image_size,
+        .height = picture->height ? picture->height : arch->image_size,
+        .steps = picture->steps,
+        .solver = picture->solver,
+        .guidance = picture->guidance,
+        .seed = picture->seed,
+        .index = picture->index,
+    };
+    int code = bw_arch_check_size(arch, out.width, out.height, max_area, err);
+    if (!code)
+        code = resolve_class(arch, picture, &out.label, err);
+    if (!code)
+        code = bw_schedule_make(arch, &picture->skip, out.steps, out.width, out.height, out.masks,
+                                err);
+    if (!code)
+        *plan = out;
+    return code;
+}
+
+struct bw_picture bw_plan_picture(const struct bw_plan *plan, const struct bw_arch *arch)
+{
+    struct bw_picture picture = {
+        .class_index = plan->label < 0 ? BW_CLASS_NONE : BW_CLASS_NAMED,
+        .width = plan->width,
+        .height = plan->height,
+        .steps = plan->steps,
+        .solver = plan->solver,
+        .guidance = plan->guidance,
+        .seed = plan->seed,
+        .index = plan->index,
+        .skip = bw_schedule_describe(arch, plan->masks, plan->steps),
+    };
+    if (plan->label >= 0)
+        strcpy(picture.class_name, arch->class_names[plan->label]);
+    return picture;
+}
+
+static int calls_at(const struct bw_plan *plan, int step)
+{
+    int guided = plan->label >= 0 && plan->guidance != 1 ? 2 : 1;
+    int stages = plan->solver == BW_HEUN && step + 1 < plan->steps ? 2 : 1;
+    return guided * stages;
+}
+
+int bw_plan_evaluations(const struct bw_plan *plan)
+{
+    int sum = 0;
+    for (int i = 0; i < plan->steps; i++)
+        sum += calls_at(plan, i);
+    return sum;
+}
+
+double bw_plan_flops(const struct bw_plan *plan, const struct bw_arch *arch)
+{
+    double sum = 0;
+    for (int i = 0; i < plan->steps; i++)
+        sum += calls_at(plan, i) * bw_cost_flops(arch, plan->width, plan->height, plan->masks[i]);
+    return sum;
+}
