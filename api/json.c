@@ -1,0 +1,97 @@
+#include "api/json.h"
+
+#include <stdio.h>
+#include <string.h>
+
+json_t *bw_json_object(const char *text, size_t length, struct bw_err *err)
+{
+    json_error_t syntax;
+    json_t *root = json_loadb(text, length, JSON_REJECT_DUPLICATES, &syntax);
+    if (!root) {
+        bw_err_set(err, BW_ESYNTAX, "not valid JSON, line %d column %d: %s", syntax.line,
+                   syntax.column, syntax.text);
+    } else if (!json_is_object(root)) {
+        bw_err_set(err, BW_ESYNTAX, "not a JSON object");
+        json_decref(root);
+        root = NULL;
+    }
+    return root;
+}
+
+static const struct bw_json_field *find_field(const struct bw_json_field *fields, const char *name)
+{
+    while (fields->name && strcmp(fields->name, name))
+        fields++;
+    return fields->name ? fields : NULL;
+}
+
+static int refuse_unknown(const char *name, const char *at, const struct bw_json_field *fields,
+                          struct bw_err *err)
+{
+    char known[256] = "", pointer[96];
+    size_t used = 0;
+    for (; fields->name && used < sizeof known; fields++)
+        used += (size_t)snprintf(known + used, sizeof known - used, "%s%s", used ? ", " : "",
+                                 fields->name);
+    snprintf(pointer, sizeof pointer, "%s/%.40s", at, name);
+    return bw_err_set_field(err, BW_ERANGE, pointer, "unknown field; known are %s", known);
+}
+
+int bw_json_read(const json_t *object, const char *at, const struct bw_json_field *fields,
+                 void *out, struct bw_err *err)
+{
+    const char *name;
+    json_t *value;
+    if (!json_is_object(object))
+        return bw_err_set_field(err, BW_ERANGE, at, "not an object");
+    json_object_foreach((json_t *)object, name, value)
+    {
+        const struct bw_json_field *field = find_field(fields, name);
+        char pointer[96];
+        if (!field)
+            return refuse_unknown(name, at, fields, err);
+        snprintf(pointer, sizeof pointer, "%s/%s", at, name);
+        int code = field->read(value, pointer, out, err);
+        if (code)
+            return code;
+    }
+    return BW_OK;
+}
+
+int bw_json_int(const json_t *value, const char *pointer, int64_t low, int64_t high, int64_t *out,
+                struct bw_err *err)
+{
+    json_int_t got = json_integer_value(value);
+    if (!json_is_integer(value) || got < low || got > high)
+        return bw_err_set_field(err, BW_ERANGE, pointer, "not an integer of %lld..%lld",
+                                (long long)low, (long long)high);
+    *out = got;
+    return BW_OK;
+}
+
+int bw_json_number(const json_t *value, const char *pointer, double low, double high, double *out,
+                   struct bw_err *err)
+{
+    double got = json_number_value(value);
+    if (!json_is_number(value) || !(got >= low && got <= high))
+        return bw_err_set_field(err, BW_ERANGE, pointer, "not a number of %g..%g", low, high);
+    *out = got;
+    return BW_OK;
+}
+
+int bw_json_text(const json_t *value, const char *pointer, char *out, size_t room,
+                 struct bw_err *err)
+{
+    const char *text = json_string_value(value);
+    if (!text || !*text || strlen(text) >= room)
+        return bw_err_set_field(err, BW_ERANGE, pointer, "not text of 1 to %zu bytes", room - 1);
+    memcpy(out, text, strlen(text) + 1);
+    return BW_OK;
+}
+
+char *bw_json_render(json_t *root)
+{
+    char *text = json_dumps(root, JSON_COMPACT | JSON_ENSURE_ASCII | JSON_ENCODE_ANY);
+    json_decref(root);
+    return text;
+}

@@ -1,0 +1,44 @@
+/* JSON: how this module reads objects. One table per kind of object says which fields there are;
+ * everything not in the table is refused. Used inside api/ only. Any thread.
+ */
+#ifndef BW_API_JSON_H
+#define BW_API_JSON_H
+
+#include "base/err.h"
+
+#include <jansson.h>
+#include <stdint.h>
+
+/* Reads one field's value into `out`; `pointer` is the field's JSON pointer, for the error. */
+typedef int bw_json_reader(const json_t *value, const char *pointer, void *out, struct bw_err *err);
+
+struct bw_json_field {
+    const char *name;
+    bw_json_reader *read;
+};
+
+/* Parse a whole text that must be one JSON object; NULL with BW_ESYNTAX (not JSON, not UTF-8, a key
+ * twice, nested too deep, a number too large, not an object). The caller json_decref()s. */
+json_t *bw_json_object(const char *text, size_t length, struct bw_err *err);
+
+/* Hand every field of `object` to its reader. `at` is the object's own pointer ("" for the root);
+ * `fields` ends with a NULL name. A field that is not in the table, or a value that is not an
+ * object: BW_ERANGE. */
+int bw_json_read(const json_t *object, const char *at, const struct bw_json_field *fields,
+                 void *out, struct bw_err *err);
+
+/* An integer, or a number within; otherwise BW_ERANGE that names the bounds. */
+int bw_json_int(const json_t *value, const char *pointer, int64_t low, int64_t high, int64_t *out,
+                struct bw_err *err);
+int bw_json_number(const json_t *value, const char *pointer, double low, double high, double *out,
+                   struct bw_err *err);
+
+/* Text of 1 to room - 1 bytes; otherwise BW_ERANGE. */
+int bw_json_text(const json_t *value, const char *pointer, char *out, size_t room,
+                 struct bw_err *err);
+
+/* The text of `root` in ASCII without spaces, or NULL without memory; consumes the reference. The
+ * caller free()s it. */
+char *bw_json_render(json_t *root);
+
+#endif

@@ -1,0 +1,267 @@
+#include "api/request.h"
+
+#include "api/json.h"
+#include "base/text.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const char *const format_names[] = {[BW_FORMAT_JPEG] = "jpeg", [BW_FORMAT_PNG] = "png"};
+
+const char *bw_format_name(enum bw_format format)
+{
+    return format_names[format];
+}
+
+const char *bw_format_media_type(enum bw_format format)
+{
+    return format == BW_FORMAT_PNG ? "image/png" : "image/jpeg";
+}
+
+struct bw_request bw_request_default(void)
+{
+    return (struct bw_request){
+        .picture = bw_picture_default(), .count = 1, .quality = BW_DEFAULT_QUALITY};
+}
+
+static int read_model(const json_t *value, const char *pointer, void *out, struct bw_err *err)
+{
+    struct bw_request *r = out;
+    return bw_json_text(value, pointer, r->model, sizeof r->model, err);
+}
+
+static int read_class(const json_t *value, const char *pointer, void *out, struct bw_err *err)
+{
+    struct bw_picture *p = &((struct bw_request *)out)->picture;
+    int64_t index;
+    if (json_is_null(value)) {
+        p->class_index = BW_CLASS_NONE;
+        return BW_OK;
+    }
+    if (json_is_string(value)) {
+        p->class_index = BW_CLASS_NAMED;
+        return bw_json_text(value, pointer, p->class_name, sizeof p->class_name, err);
+    }
+    if (!json_is_integer(value) || bw_json_int(value, pointer, 0, INT32_MAX, &index, NULL))
+        return bw_err_set_field(err, BW_ERANGE, pointer, "not a class name, a class index or null");
+    p->class_index = (int)index;
+    return BW_OK;
+}
+
+static int read_count(const json_t *value, const char *pointer, void *out, struct bw_err *err)
+{
+    struct bw_request *r = out;
+    int64_t count;
+    int code = bw_json_int(value, pointer, 1, BW_MAX_COUNT, &count, err);
+    if (!code)
+        r->count = (int)count;
+    return code;
+}
+
+static int read_size(const json_t *value, const char *pointer, void *out, struct bw_err *err)
+{
+    struct bw_picture *p = &((struct bw_request *)out)->picture;
+    const char *text = json_string_value(value);
+    if (!text || !bw_text_to_size(text, &p->width, &p->height))
+        return bw_err_set_field(err, BW_ERANGE, pointer,
+                                "not a size \"WxH\" of whole pixels, such as \"128x192\"");
+    return BW_OK;
+}
+
+static int read_steps(const json_t *value, const char *pointer, void *out, struct bw_err *err)
+{
+    struct bw_request *r = out;
+    int64_t steps;
+    int code = bw_json_int(value, pointer, 1, BW_MAX_STEPS, &steps, err);
+    if (!code)
+        r->picture.steps = (int)steps;
+    return code;
+}
+
+static int read_solver(const json_t *value, const char *pointer, void *out, struct bw_err *err)
+{
+    struct bw_request *r = out;
+    const char *name = json_string_value(value);
+    if (!name || !bw_solver_named(name, &r->picture.solver))
+        return bw_err_set_field(err, BW_ERANGE, pointer, "not one of dpmpp2m, heun, euler");
+    return BW_OK;
+}
+
+static int read_guidance(const json_t *value, const char *pointer, void *out, struct bw_err *err)
+{
+    struct bw_request *r = out;
+    return bw_json_number(value, pointer, 0, BW_MAX_GUIDANCE, &r->picture.guidance, err);
+}
+
+static int read_seed(const json_t *value, const char *pointer, void *out, struct bw_err *err)
+{
+    struct bw_request *r = out;
+    int64_t seed;
+    int code = bw_json_int(value, pointer, 0, BW_MAX_SEED, &seed, err);
+    if (code)
+        return code;
+    r->picture.seed = (uint64_t)seed;
+    r->seeded = true;
+    return BW_OK;
+}
+
+static int read_index(const json_t *value, const char *pointer, void *out, struct bw_err *err)
+{
+    struct bw_request *r = out;
+    int64_t index;
+    int code = bw_json_int(value, pointer, 0, BW_MAX_INDEX - BW_MAX_COUNT, &index, err);
+    if (!code)
+        r->picture.index = (uint32_t)index;
+    return code;
+}
+
+static int read_format(const json_t *value, const char *pointer, void *out, struct bw_err *err)
+{
+    struct bw_request *r = out;
+    const char *name = json_string_value(value);
+    for (int i = BW_FORMAT_JPEG; name && i <= BW_FORMAT_PNG; i++) {
+        if (strcmp(name, format_names[i]) == 0) {
+            r->format = (enum bw_format)i;
+            return BW_OK;
+        }
+    }
+    return bw_err_set_field(err, BW_ERANGE, pointer, "not one of jpeg, png");
+}
+
+static int read_quality(const json_t *value, const char *pointer, void *out, struct bw_err *err)
+{
+    struct bw_request *r = out;
+    int64_t quality;
+    int code = bw_json_int(value, pointer, 1, 100, &quality, err);
+    if (!code)
+        r->quality = (int)quality;
+    return code;
+}
+
+static int read_t_break(const json_t *value, const char *pointer, void *out, struct bw_err *err)
+{
+    struct bw_skip *skip = out;
+    skip->kind = BW_SKIP_T_BREAK;
+    return bw_json_number(value, pointer, 0, 1, &skip->t_break, err);
+}
+
+static int read_until(const json_t *value, const char *pointer, void *out, struct bw_err *err)
+{
+    struct bw_skip_range *range = out;
+    return bw_json_number(value, pointer, 0, 1, &range->until, err);
+}
+
+static int read_resting(const json_t *value, const char *pointer, void *out, struct bw_err *err)
+{
+    struct bw_skip_range *range = out;
+    if (!json_is_array(value))
+        return bw_err_set_field(err, BW_ERANGE, pointer, "not an array of brick numbers");
+    for (size_t i = 0; i < json_array_size(value); i++) {
+        int64_t brick;
+        if (bw_json_int(json_array_get(value, i), pointer, 0, BW_MAX_BRICKS - 1, &brick, NULL))
+            return bw_err_set_field(err, BW_ERANGE, pointer, "holds something other than 0..%d",
+                                    BW_MAX_BRICKS - 1);
+        range->resting |= (uint8_t)(1 << brick);
+    }
+    return BW_OK;
+}
+
+static int read_range(const json_t *value, const char *pointer, struct bw_skip *skip,
+                      struct bw_err *err)
+{
+    static const struct bw_json_field fields[] = {
+        {"until", read_until}, {"skip", read_resting}, {NULL, NULL}};
+    struct bw_skip_range range = {0};
+    double before = skip->range_count ? skip->ranges[skip->range_count - 1].until : 0;
+    int code = bw_json_read(value, pointer, fields, &range, err);
+    if (code)
+        return code;
+    if (json_object_size(value) != 2)
+        return bw_err_set_field(err, BW_ERANGE, pointer, "needs both until and skip");
+    if (!(range.until > before))
+        return bw_err_set_field(err, BW_ERANGE, pointer, "until does not rise above %g", before);
+    skip->ranges[skip->range_count++] = range;
+    return BW_OK;
+}
+
+static int read_schedule(const json_t *value, const char *pointer, void *out, struct bw_err *err)
+{
+    struct bw_skip *skip = out;
+    size_t count = json_array_size(value);
+    skip->kind = BW_SKIP_SCHEDULE;
+    if (count < 1 || count > BW_MAX_STEPS)
+        return bw_err_set_field(err, BW_ERANGE, pointer, "not an array of 1 to %d ranges",
+                                BW_MAX_STEPS);
+    int code = BW_OK;
+    for (size_t i = 0; !code && i < count; i++) {
+        char at[96];
+        snprintf(at, sizeof at, "%.64s/%zu", pointer, i);
+        code = read_range(json_array_get(value, i), at, skip, err);
+    }
+    return code;
+}
+
+static int read_skip(const json_t *value, const char *pointer, void *out, struct bw_err *err)
+{
+    static const struct bw_json_field fields[] = {
+        {"t_break", read_t_break}, {"schedule", read_schedule}, {NULL, NULL}};
+    struct bw_skip *skip = &((struct bw_request *)out)->picture.skip;
+    *skip = (struct bw_skip){.kind = BW_SKIP_NONE};
+    if (json_is_string(value)) {
+        int code = bw_json_text(value, pointer, skip->preset, sizeof skip->preset, err);
+        skip->kind = strcmp(skip->preset, "none") ? BW_SKIP_PRESET : BW_SKIP_NONE;
+        return code;
+    }
+    if (json_is_object(value) && json_object_size(value) == 1)
+        return bw_json_read(value, pointer, fields, skip, err);
+    return bw_err_set_field(err, BW_ERANGE, pointer,
+                            "not \"none\", a preset, {\"t_break\": ...} or {\"schedule\": [...]}");
+}
+
+static const struct bw_json_field request_fields[] = {
+    {"model", read_model},
+    {"class", read_class},
+    {"n", read_count},
+    {"size", read_size},
+    {"steps", read_steps},
+    {"solver", read_solver},
+    {"guidance", read_guidance},
+    {"seed", read_seed},
+    {"index", read_index},
+    {"skip", read_skip},
+    {"format", read_format},
+    {"quality", read_quality},
+    {NULL, NULL},
+};
+
+int bw_request_parse(struct bw_request *request, const char *body, size_t length,
+                     struct bw_err *err)
+{
+    json_t *root = bw_json_object(body, length, err);
+    if (!root)
+        return BW_ESYNTAX;
+    struct bw_request out = bw_request_default();
+    int code = bw_json_read(root, "", request_fields, &out, err);
+    json_decref(root);
+    if (!code)
+        *request = out;
+    return code;
+}
+
+int bw_request_set(struct bw_request *request, const char *field, const char *text,
+                   struct bw_err *err)
+{
+    double number;
+    bool literal = *text == '{' || bw_text_to_number(text, -1e18, 1e18, &number);
+    json_error_t syntax;
+    json_t *value = literal ? json_loads(text, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, &syntax)
+                            : json_string(text);
+    if (!value)
+        return bw_err_set(err, BW_ESYNTAX, "%s is not valid: %s", field,
+                          literal ? syntax.text : "not UTF-8");
+    json_t *object = json_object();
+    json_object_set_new(object, field, value);
+    int code = bw_json_read(object, "", request_fields, request, err);
+    json_decref(object);
+    return code;
+}

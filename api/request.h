@@ -1,0 +1,46 @@
+/* Request: what POST /v1/generate accepts; the command line's options are the same fields.
+ *
+ * openapi.yaml, schema GenerateRequest, is the contract this implements. Checked here: grammar,
+ * types, ranges that hold for every model, and that no field is unknown. What depends on the model
+ * (class, size, bricks) is checked when the picture is planned. Any thread.
+ */
+#ifndef BW_API_REQUEST_H
+#define BW_API_REQUEST_H
+
+#include "base/err.h"
+#include "base/picture.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+enum { BW_MAX_COUNT = 8, BW_DEFAULT_QUALITY = 90 };
+
+enum bw_format { BW_FORMAT_ANY, BW_FORMAT_JPEG, BW_FORMAT_PNG };
+
+struct bw_request {
+    char model[BW_NAME_CHARS]; // "" if not given
+    struct bw_picture picture; // the first of `count` pictures
+    int count;                 // 1..BW_MAX_COUNT; picture i has index picture.index + i
+    bool seeded;               // false: the seed is for the server to choose
+    enum bw_format format;     // BW_FORMAT_ANY: not given
+    int quality;               // JPEG quality, 1..100
+};
+
+/* "jpeg" and "png"; BW_FORMAT_ANY has no name. */
+const char *bw_format_name(enum bw_format format);
+/* "image/jpeg" and "image/png". */
+const char *bw_format_media_type(enum bw_format format);
+
+struct bw_request bw_request_default(void);
+
+/* Read a request body. BW_ESYNTAX: not a JSON object. BW_ERANGE: a field is unknown, of the wrong
+ * type or out of range; err->field says which. *request is then untouched. */
+int bw_request_parse(struct bw_request *request, const char *body, size_t length,
+                     struct bw_err *err);
+
+/* Set one field from text: JSON if it is a number or an object, a string otherwise. Errors as
+ * above; the request may then be half set. */
+int bw_request_set(struct bw_request *request, const char *field, const char *text,
+                   struct bw_err *err);
+
+#endif

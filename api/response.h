@@ -1,0 +1,66 @@
+/* Response: the JSON bodies of success.
+ *
+ * openapi.yaml, schemas Generation, ImagesResponse and ModelList, is the contract. Every function
+ * returns text that the caller free()s, or NULL without memory. Any thread.
+ */
+#ifndef BW_API_RESPONSE_H
+#define BW_API_RESPONSE_H
+
+#include "api/request.h"
+#include "base/picture.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct bw_timings {
+    double queue_ms;   // from admission to the first step
+    double compute_ms; // from the first step to the last
+    double encode_ms;  // making JPEG or PNG of the pixels
+    double total_ms;   // from admission to the response
+};
+
+struct bw_image {
+    const char *bytes; // [size_bytes]
+    size_t size_bytes;
+};
+
+/* A finished request. */
+struct bw_generation {
+    const char *request_id;
+    const char *model_digest;      // hex SHA-256
+    struct bw_request request;     // effective: model, class, size, seed and schedule explicit
+    int evaluations;               // calls of the network for all pictures
+    double gigaflops;              // their floating-point operations
+    struct bw_timings timings;     // of the slowest picture
+    const struct bw_image *images; // [request.count]
+};
+
+/* The request as a body of POST /v1/generate that asks for exactly these bytes again. */
+char *bw_request_render(const struct bw_request *request);
+
+char *bw_generation_render(const struct bw_generation *generation);
+
+/* The same in the shape of OpenAI's images API. `created_s`: seconds since 1970. */
+char *bw_generation_render_openai(const struct bw_generation *generation, int64_t created_s);
+
+struct bw_brick_card {
+    int size, patch, depth;
+    double gigaflops; // of one evaluation at the model's own size
+};
+
+/* What GET /v1/models says of a model. */
+struct bw_model_card {
+    const char *name, *digest, *license, *source;
+    int64_t created_s; // when it was loaded
+    int64_t file_bytes, parameters;
+    int image_size, min_size, side_multiple, max_area;
+    int class_count;
+    const char (*class_names)[BW_NAME_CHARS]; // [class_count]
+    int brick_count;
+    struct bw_brick_card bricks[BW_MAX_BRICKS];
+    const char *presets[8]; // ends with NULL
+};
+
+char *bw_models_render(const struct bw_model_card *cards, int count);
+
+#endif
