@@ -1,0 +1,22 @@
+/* Commands of the program `brickwork`. Each gets the arguments after its name and returns the exit
+ * status: 0 done, 1 it failed, 2 it was called wrongly. Errors go to standard error, one line. */
+#ifndef BW_CLI_COMMANDS_H
+#define BW_CLI_COMMANDS_H
+
+#include "base/err.h"
+
+enum { BW_EXIT_OK = 0, BW_EXIT_FAILED = 1, BW_EXIT_USAGE = 2 };
+
+int bw_cmd_generate(int count, char **arguments);
+int bw_cmd_info(int count, char **arguments);
+int bw_cmd_denoise(int count, char **arguments);
+
+/* Threads to compute with: what the machine has, or what an option asks for (BW_ERANGE). */
+int bw_cmd_all_cores(void);
+int bw_cmd_threads(const char *text, int *threads, struct bw_err *err);
+
+/* Print the error and turn it into an exit status: values the user chose are usage, the rest
+ * failure. */
+int bw_cmd_failed(const struct bw_err *err);
+
+#endif

@@ -1,0 +1,220 @@
+/* The options are the fields of a request and are read by the same code, so what the service
+ * refuses is refused here, in the same words. */
+#include "api/request.h"
+#include "api/response.h"
+#include "base/clock.h"
+#include "base/path.h"
+#include "base/text.h"
+#include "cli/commands.h"
+#include "cli/options.h"
+#include "engine/sampler.h"
+#include "image/jpeg.h"
+#include "image/png.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+enum { MAX_AREA = 1 << 22 };
+
+static const struct bw_option options[] = {
+    {"model", "FILE", "the model (default: the one that came with the program)"},
+    {"class", "NAME", "class by name or number (default: unconditional)"},
+    {"n", "COUNT", "pictures, 1 to 8 (default 1)"},
+    {"size", "WxH", "pixels (default: the model's own)"},
+    {"steps", "COUNT", "1 to 256 (default 20)"},
+    {"solver", "NAME", "dpmpp2m, heun or euler (default dpmpp2m)"},
+    {"guidance", "NUMBER", "0 to 20, 1: none (default 1.5)"},
+    {"seed", "NUMBER", "0 to 9007199254740991 (default: random)"},
+    {"index", "NUMBER", "which picture of the seed comes first (default 0)"},
+    {"skip", "HOW", "none, light, balanced, fast, or JSON such as {\"t_break\":0.5}"},
+    {"format", "NAME", "jpeg or png (default: as --out ends, else jpeg)"},
+    {"quality", "NUMBER", "of JPEG, 1 to 100 (default 90)"},
+    {"out", "FILE", "where it goes; of several, FILE-0.EXT, FILE-1.EXT ... (default picture.EXT)"},
+    {"threads", "N", "threads to compute with (default: all cores)"},
+    {NULL, NULL, NULL},
+};
+
+struct session {
+    struct bw_request request;
+    char model_path[BW_PATH_CHARS];
+    const char *out;
+    int threads;
+    struct bw_model *model;
+    struct bw_denoiser *denoiser;
+    struct bw_sampler samplers[BW_MAX_COUNT];
+    int sampler_count;
+};
+
+static int set_option(void *context, const char *name, const char *value, struct bw_err *err)
+{
+    struct session *s = context;
+    if (strcmp(name, "threads") == 0)
+        return bw_cmd_threads(value, &s->threads, err);
+    if (strcmp(name, "model") == 0)
+        snprintf(s->model_path, sizeof s->model_path, "%s", value);
+    else if (strcmp(name, "out") == 0)
+        s->out = value;
+    else
+        return bw_request_set(&s->request, name, value, err);
+    return BW_OK;
+}
+
+/* The extension of a path with its dot, or "". */
+static const char *extension(const char *path)
+{
+    const char *dot = strrchr(path, '.'), *slash = strrchr(path, '/');
+    return dot && (!slash || dot > slash) ? dot : "";
+}
+
+static void settle(struct session *s)
+{
+    struct bw_request *r = &s->request;
+    bool png = s->out && bw_text_same(extension(s->out), ".png");
+    if (r->format == BW_FORMAT_ANY)
+        r->format = png ? BW_FORMAT_PNG : BW_FORMAT_JPEG;
+    if (!s->out)
+        s->out = r->format == BW_FORMAT_PNG ? "picture.png" : "picture.jpg";
+    if (!r->seeded) {
+        ssize_t got = getrandom(&r->picture.seed, sizeof r->picture.seed, 0);
+        (void)got; // 8 bytes never block or fail after boot
+        r->picture.seed &= BW_MAX_SEED;
+    }
+}
+
+static void show_progress(int done, int steps, double began_ms)
+{
+    char bar[41];
+    int filled = done * 40 / steps;
+    double elapsed_s = (bw_now_ms() - began_ms) / 1e3;
+    memset(bar, ' ', sizeof bar - 1);
+    memset(bar, '#', (size_t)filled);
+    bar[40] = '\0';
+    fprintf(stderr, "\r[%s] step %d/%d  %.1f s, %.1f s left%s", bar, done, steps, elapsed_s,
+            done ? elapsed_s / done * (steps - done) : 0, done == steps ? "\n" : " ");
+}
+
+/* All pictures advance together, as in the service. */
+static void run_samplers(struct session *s)
+{
+    struct bw_eval evals[BW_MAX_COUNT];
+    bool show = isatty(STDERR_FILENO);
+    double began_ms = bw_now_ms();
+    int steps = s->samplers[0].plan.steps;
+    while (bw_sampler_want(&s->samplers[0], &evals[0])) {
+        if (show)
+            show_progress(bw_sampler_steps_done(&s->samplers[0]), steps, began_ms);
+        for (int i = 1; i < s->sampler_count; i++)
+            bw_sampler_want(&s->samplers[i], &evals[i]);
+        bw_denoise(s->denoiser, evals, s->sampler_count);
+        for (int i = 0; i < s->sampler_count; i++)
+            bw_sampler_take(&s->samplers[i]);
+    }
+    if (show)
+        show_progress(steps, steps, began_ms);
+}
+
+static int write_file(const char *path, const struct bw_buf *bytes, struct bw_err *err)
+{
+    FILE *file = fopen(path, "wb");
+    bool ok = file && fwrite(bytes->data, 1, bytes->length_bytes, file) == bytes->length_bytes;
+    if (file && fclose(file))
+        ok = false;
+    return ok ? BW_OK : bw_err_set(err, BW_EIO, "%s: cannot be written: %s", path, strerror(errno));
+}
+
+static int write_picture(const struct session *s, int i, struct bw_err *err)
+{
+    const struct bw_plan *plan = &s->samplers[i].plan;
+    unsigned char *rgb = malloc((size_t)plan->width * (size_t)plan->height * 3);
+    if (!rgb)
+        return bw_err_set(err, BW_ENOMEM, "out of memory");
+    char path[BW_PATH_CHARS];
+    const char *end = extension(s->out);
+    if (s->sampler_count == 1)
+        snprintf(path, sizeof path, "%s", s->out);
+    else
+        snprintf(path, sizeof path, "%.*s-%d%s",
+                 (int)(end - s->out) + (*end ? 0 : (int)strlen(s->out)), s->out, i, end);
+    struct bw_buf bytes = {0};
+    bw_sampler_bytes(&s->samplers[i], rgb);
+    int code =
+        s->request.format == BW_FORMAT_PNG
+            ? bw_png_encode(rgb, plan->width, plan->height, &bytes, err)
+            : bw_jpeg_encode(rgb, plan->width, plan->height, s->request.quality, &bytes, err);
+    if (!code)
+        code = write_file(path, &bytes, err);
+    if (!code)
+        printf("%s\n", path);
+    bw_buf_release(&bytes);
+    free(rgb);
+    return code;
+}
+
+/* Say on standard error what was made, as a request that makes it again. */
+static void report(struct session *s, const struct bw_plan *plan, double duration_ms)
+{
+    struct bw_request r = s->request;
+    r.picture = bw_plan_picture(plan, &s->model->arch);
+    strcpy(r.model, s->model->arch.name);
+    char *text = bw_request_render(&r);
+    fprintf(stderr, "%d picture%s, %d evaluations, %.1f GFLOP, %.0f ms: %s\n", r.count,
+            r.count > 1 ? "s" : "", bw_plan_evaluations(plan) * r.count,
+            bw_plan_flops(plan, &s->model->arch) * r.count / 1e9, duration_ms, text ? text : "");
+    free(text);
+}
+
+static int generate(struct session *s, struct bw_err *err)
+{
+    struct bw_plan plan;
+    int code = bw_model_load(&s->model, s->model_path, err);
+    if (!code && s->model->arch.channels != 3)
+        code = bw_err_set(err, BW_ERANGE, "the model's pictures have %d channels, not 3",
+                          s->model->arch.channels);
+    if (!code)
+        code = bw_plan_make(&plan, &s->model->arch, &s->request.picture, MAX_AREA, err);
+    if (!code)
+        code = bw_denoiser_new(&s->denoiser, s->model, s->threads, err);
+    for (int i = 0; !code && i < s->request.count; i++) {
+        struct bw_plan own = plan;
+        own.index += (uint32_t)i;
+        code = bw_sampler_init(&s->samplers[i], &s->model->arch, &own, NULL, err);
+        s->sampler_count += !code;
+    }
+    if (code)
+        return code;
+    double began_ms = bw_now_ms();
+    run_samplers(s);
+    report(s, &plan, bw_now_ms() - began_ms);
+    for (int i = 0; !code && i < s->sampler_count; i++)
+        code = write_picture(s, i, err);
+    return code;
+}
+
+int bw_cmd_generate(int count, char **arguments)
+{
+    struct session s = {.request = bw_request_default(), .threads = bw_cmd_all_cores()};
+    struct bw_err err = {0};
+    bool help;
+    bw_default_model(s.model_path);
+    int code = bw_options_read(options, count, arguments, set_option, &s, &help, &err);
+    if (!code && help) {
+        bw_options_help(
+            "usage: brickwork generate [options]\n\nMakes pictures and prints the names "
+            "of their files. The request that makes them\nagain goes to standard error.",
+            options);
+        return BW_EXIT_OK;
+    }
+    if (!code) {
+        settle(&s);
+        code = generate(&s, &err);
+    }
+    for (int i = 0; i < s.sampler_count; i++)
+        bw_sampler_release(&s.samplers[i]);
+    bw_denoiser_free(s.denoiser);
+    bw_model_free(s.model);
+    return code ? bw_cmd_failed(&err) : BW_EXIT_OK;
+}
