@@ -1,0 +1,129 @@
+# Brickwork. `make demo` shows it, `make test` proves it, `make help` lists the rest.
+
+BUILD   ?= build
+PREFIX  ?= /usr/local
+CC      ?= cc
+PYTHON  := /usr/bin/python3
+
+# -ffp-contract=off: the compiler must not fuse what the source does not, so that results do not depend
+# on its mood. SANITIZE is set by the targets asan and tsan.
+CFLAGS  ?= -O3 -g
+CFLAGS  += -std=c11 -fno-math-errno -ffp-contract=off -pthread $(SANITIZE)
+CFLAGS  += -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Wstrict-prototypes \
+           -Wmissing-prototypes -Wundef -Wvla -Wimplicit-fallthrough $(WERROR)
+CPPFLAGS += -D_GNU_SOURCE -I. -I$(BUILD)/generated
+LDLIBS  := -lmicrohttpd -luv -ljansson -lopenblas -ljpeg -lpng -lnettle -lm
+
+# Debian packages: to build and run, to show, to test, to check.
+PACKAGES_BUILD := gcc make libc6-dev libmicrohttpd-dev libuv1-dev libjansson-dev libopenblas-dev \
+                  libjpeg62-turbo-dev libpng-dev nettle-dev python3 python3-yaml
+PACKAGES_DEMO  := $(PACKAGES_BUILD) python3-pil
+PACKAGES_TEST  := $(PACKAGES_BUILD) python3-pil python3-numpy python3-jsonschema curl
+PACKAGES_CHECK := $(PACKAGES_BUILD) clang-format
+
+BASE   := $(wildcard base/*.c engine/*.c image/*.c api/*.c)
+SERVER := $(wildcard server/*.c) server/assets.S
+CLI    := $(wildcard cli/*.c)
+UNITS  := $(wildcard tests/unit/*.c)
+FUZZ   := $(wildcard tests/fuzz/fuzz_*.c)
+
+objects = $(patsubst %,$(BUILD)/%.o,$(basename $(1)))
+UNIT_PROGRAMS := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(UNITS))
+FUZZ_PROGRAMS := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(FUZZ))
+
+.PHONY: all help demo test check asan tsan fuzz clean install tests \
+        packages-build packages-demo packages-test packages-check
+.DELETE_ON_ERROR:
+
+all: $(BUILD)/brickworkd $(BUILD)/brickwork
+
+help:
+	@echo "make            build build/brickworkd (server) and build/brickwork (command line)"
+	@echo "make demo       install what is missing, build, serve, fetch pictures into demo/"
+	@echo "make test       install what is missing, build, run every test"
+	@echo "make check      format, warnings as errors, headers, dependencies, sizes"
+	@echo "make asan tsan  build with sanitizers into build/asan, build/tsan"
+	@echo "make fuzz       run every fuzz target for FUZZ_SECONDS (clang) each"
+	@echo "make install    into PREFIX ($(PREFIX))"
+
+demo: packages-demo
+	@$(MAKE) --no-print-directory -j2 all
+	@$(PYTHON) tools/demo.py $(BUILD)/brickworkd demo
+
+test: packages-test
+	@$(MAKE) --no-print-directory -j2 all tests asan tsan
+	@$(PYTHON) tests/run.py $(BUILD)
+
+check: packages-check
+	@$(PYTHON) tools/check.py
+	@$(MAKE) --no-print-directory -j2 BUILD=$(BUILD)/check WERROR=-Werror all tests
+	@echo "check: ok"
+
+asan:
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)/asan CFLAGS="-O1 -g -fno-omit-frame-pointer" \
+	    SANITIZE="-fsanitize=address,undefined -fno-sanitize-recover=all" all tests
+
+tsan:
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)/tsan CFLAGS="-O1 -g" SANITIZE=-fsanitize=thread all tests
+
+FUZZ_SECONDS ?= 60
+fuzz: $(BUILD)/generated/openapi.json
+	@tools/install.sh clang libclang-rt-14-dev
+	@tests/fuzz/run.sh $(BUILD)/libfuzzer $(FUZZ_SECONDS) "$(BASE)" "$(LDLIBS)"
+
+tests: $(UNIT_PROGRAMS) $(FUZZ_PROGRAMS) $(BUILD)/fault.so
+
+install: all
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/brickwork/models
+	install $(BUILD)/brickworkd $(BUILD)/brickwork $(DESTDIR)$(PREFIX)/bin
+	install -m 644 models/* $(DESTDIR)$(PREFIX)/share/brickwork/models
+	install -m 644 openapi.yaml LICENSE $(DESTDIR)$(PREFIX)/share/brickwork
+
+clean:
+	rm -rf $(BUILD) demo
+
+packages-build:
+	@tools/install.sh $(PACKAGES_BUILD)
+packages-demo:
+	@tools/install.sh $(PACKAGES_DEMO)
+packages-test:
+	@tools/install.sh $(PACKAGES_TEST)
+packages-check:
+	@tools/install.sh $(PACKAGES_CHECK)
+
+$(BUILD)/brickworkd: $(call objects,$(BASE) $(SERVER))
+	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+
+$(BUILD)/brickwork: $(call objects,$(BASE) $(CLI))
+	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+
+# Unit tests may look into the server's modules, which are everything but its main().
+$(BUILD)/unit/%: $(BUILD)/tests/unit/%.o $(call objects,$(BASE) $(filter-out server/main.c,$(SERVER)) \
+                 cli/options.c)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+
+$(BUILD)/fuzz/%: $(BUILD)/tests/fuzz/%.o $(BUILD)/tests/fuzz/driver.o \
+                 $(call objects,$(BASE) server/config.c server/listen.c)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+
+# Preloaded by a test to make an encoder fail.
+$(BUILD)/fault.so: tests/http/fault.c
+	@mkdir -p $(@D)
+	$(CC) -std=c11 -O2 -fPIC -shared -o $@ $<
+
+$(BUILD)/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+
+$(BUILD)/%.o: %.S $(BUILD)/generated/openapi.json
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) -c -o $@ $<
+
+$(BUILD)/generated/openapi.json: openapi.yaml tools/yaml2json.py
+	@mkdir -p $(@D)
+	$(PYTHON) tools/yaml2json.py $< $@
+
+.SECONDARY:
+-include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

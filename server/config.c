@@ -1,0 +1,280 @@
+#include "server/config.h"
+
+#include "base/log.h"
+#include "base/text.h"
+
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum kind { TEXT, ADDRESS, INTEGER, CHOICE };
+
+static const char *const levels[] = {"debug", "info", "warn", "error", "off", NULL};
+static const char *const formats[] = {"logfmt", "json", NULL};
+
+static const struct setting {
+    const char *name;
+    enum kind kind;
+    size_t offset;
+    int64_t low, high;          // INTEGER: bounds; TEXT: high is the room
+    const char *const *choices; // CHOICE: the value is the index
+    const char *standard;       // the default
+    const char *meaning;
+} settings[] = {
+#define AT(field) offsetof(struct bw_config, field)
+    {"listen", ADDRESS, AT(listen), 0, BW_ADDRESS_CHARS, NULL, "127.0.0.1:8080",
+     "host:port to serve on; port 0 takes a free one"},
+    {"model", TEXT, AT(model), 0, BW_PATH_CHARS, NULL, "",
+     "model file; empty: the one that came along"},
+    {"workers", INTEGER, AT(workers), 1, 64, NULL, "1",
+     "pictures in progress are split among these"},
+    {"threads", INTEGER, AT(threads), 0, 256, NULL, "0", "threads of a worker; 0: cores / workers"},
+    {"batch", INTEGER, AT(batch), 1, 64, NULL, "4", "pictures a worker advances together"},
+    {"queue", INTEGER, AT(queue), 8, 100000, NULL, "64", "pictures that may wait; more get 429"},
+    {"max-area", INTEGER, AT(max_area), 256, 1 << 24, NULL, "262144",
+     "pixels of the largest picture"},
+    {"max-body-bytes", INTEGER, AT(max_body_bytes), 1024, 1 << 24, NULL, "65536",
+     "bytes of the largest request body"},
+    {"connections", INTEGER, AT(connections), 8, 100000, NULL, "1024",
+     "open connections at a time"},
+    {"request-timeout-ms", INTEGER, AT(request_timeout_ms), 100, 3600000, NULL, "30000",
+     "time for a connection to send its next request"},
+    {"log-level", CHOICE, AT(log_level), 0, 0, levels, "info", "debug, info, warn, error or off"},
+    {"log-format", CHOICE, AT(log_format), 0, 0, formats, "logfmt", "logfmt or json"},
+};
+
+enum { SETTING_COUNT = sizeof settings / sizeof *settings, FILE_CEILING_BYTES = 65536 };
+
+static int find(const char *name, size_t length)
+{
+    for (int i = 0; i < SETTING_COUNT; i++) {
+        if (strlen(settings[i].name) == length && memcmp(settings[i].name, name, length) == 0)
+            return i;
+    }
+    return -1;
+}
+
+static int set_choice(const struct setting *s, int *slot, const char *value)
+{
+    for (int i = 0; s->choices[i]; i++) {
+        if (strcmp(s->choices[i], value) == 0) {
+            *slot = i;
+            return 0;
+        }
+    }
+    return -1;
+}
+
+/* Set one setting; `from` says in the error where the value came from. */
+static int set(struct bw_config *config, int index, const char *value, const char *from,
+               struct bw_err *err)
+{
+    const struct setting *s = &settings[index];
+    char *slot = (char *)config + s->offset;
+    struct bw_err reason = {0};
+    int64_t number;
+    switch (s->kind) {
+    case ADDRESS:
+        if (bw_listen_check(value, &reason))
+            return bw_err_set(err, BW_ERANGE, "%s: %s: %s", from, s->name, reason.message);
+        // fall through
+    case TEXT:
+        if (strlen(value) >= (size_t)s->high)
+            return bw_err_set(err, BW_ERANGE, "%s: %s: too long", from, s->name);
+        strcpy(slot, value);
+        return BW_OK;
+    case INTEGER:
+        if (!bw_text_to_int(value, s->low, s->high, &number))
+            return bw_err_set(err, BW_ERANGE, "%s: %s: \"%s\" is not an integer of %lld..%lld",
+                              from, s->name, value, (long long)s->low, (long long)s->high);
+        *(int *)(void *)slot = (int)number;
+        return BW_OK;
+    case CHOICE:
+        if (set_choice(s, (int *)(void *)slot, value))
+            return bw_err_set(err, BW_ERANGE, "%s: %s: \"%s\" is not %s", from, s->name, value,
+                              s->meaning);
+        return BW_OK;
+    }
+    return BW_OK;
+}
+
+struct bw_config bw_config_default(void)
+{
+    struct bw_config config = {0};
+    for (int i = 0; i < SETTING_COUNT; i++)
+        set(&config, i, settings[i].standard, "default", NULL);
+    return config;
+}
+
+static char *trim(char *text)
+{
+    while (isspace((unsigned char)*text))
+        text++;
+    size_t length = strlen(text);
+    while (length && isspace((unsigned char)text[length - 1]))
+        text[--length] = '\0';
+    return text;
+}
+
+/* "name = value", a comment after '#', or nothing. */
+static int apply_line(struct bw_config *config, char *line, const char *from, const bool *fixed,
+                      struct bw_err *err)
+{
+    line[strcspn(line, "#")] = '\0';
+    line = trim(line);
+    if (!*line)
+        return BW_OK;
+    char *equals = strchr(line, '=');
+    if (!equals)
+        return bw_err_set(err, BW_ERANGE, "%s: \"%.40s\" is not name = value", from, line);
+    *equals = '\0';
+    char *name = trim(line), *value = trim(equals + 1);
+    int index = find(name, strlen(name));
+    if (index < 0)
+        return bw_err_set(err, BW_ERANGE, "%s: there is no setting \"%.40s\"", from, name);
+    return fixed && fixed[index] ? BW_OK : set(config, index, value, from, err);
+}
+
+int bw_config_apply_text(struct bw_config *config, const char *text, const char *name,
+                         const bool *fixed, struct bw_err *err)
+{
+    char *copy = strdup(text), *rest = copy, *line;
+    int code = copy ? BW_OK : bw_err_set(err, BW_ENOMEM, "out of memory");
+    for (int number = 1; !code && (line = strsep(&rest, "\n")); number++) {
+        char from[BW_PATH_CHARS + 16];
+        snprintf(from, sizeof from, "%s:%d", name, number);
+        code = apply_line(config, line, from, fixed, err);
+    }
+    free(copy);
+    return code;
+}
+
+static int apply_file(struct bw_config *config, const char *path, const bool *fixed,
+                      struct bw_err *err)
+{
+    struct bw_buf text = {.ceiling_bytes = FILE_CEILING_BYTES};
+    int code = bw_buf_add_file(&text, path, err);
+    if (!code)
+        code = bw_config_apply_text(config, text.data ? text.data : "", path, fixed, err);
+    bw_buf_release(&text);
+    return code;
+}
+
+/* "max-area" -> "BRICKWORK_MAX_AREA" */
+static void environment_name(const char *name, char out[64])
+{
+    snprintf(out, 64, "BRICKWORK_%s", name);
+    for (char *c = out; *c; c++)
+        *c = *c == '-' ? '_' : (char)toupper((unsigned char)*c);
+}
+
+static int apply_environment(struct bw_config *config, bool *fixed, struct bw_err *err)
+{
+    for (int i = 0; i < SETTING_COUNT; i++) {
+        char name[64];
+        environment_name(settings[i].name, name);
+        const char *value = getenv(name);
+        if (!value || fixed[i])
+            continue;
+        fixed[i] = true;
+        int code = set(config, i, value, name, err);
+        if (code)
+            return code;
+    }
+    return BW_OK;
+}
+
+/* A flag without a value; true if `name` is one. */
+static bool apply_switch(struct bw_config *config, const char *name)
+{
+    config->help = config->help || strcmp(name, "help") == 0;
+    config->version = config->version || strcmp(name, "version") == 0;
+    config->check_only = config->check_only || strcmp(name, "check-config") == 0;
+    return !strcmp(name, "help") || !strcmp(name, "version") || !strcmp(name, "check-config");
+}
+
+static int apply_flags(struct bw_config *config, int count, char **arguments, bool *fixed,
+                       const char **file, struct bw_err *err)
+{
+    for (int i = 0; i < count; i++) {
+        const char *name = bw_text_after(arguments[i], "--");
+        if (name && apply_switch(config, name))
+            continue;
+        size_t length = name ? strcspn(name, "=") : 0;
+        bool is_file = length == 6 && memcmp(name, "config", 6) == 0;
+        int index = name ? find(name, length) : -1;
+        if (index < 0 && !is_file)
+            return bw_err_set(err, BW_ERANGE, "there is no option \"%.60s\"; see --help",
+                              arguments[i]);
+        if (!name[length] && i + 1 == count)
+            return bw_err_set(err, BW_ERANGE, "--%s needs a value", name);
+        const char *value = name[length] ? name + length + 1 : arguments[++i];
+        if (is_file) {
+            *file = value;
+            continue;
+        }
+        fixed[index] = true;
+        int code = set(config, index, value, "command line", err);
+        if (code)
+            return code;
+    }
+    return BW_OK;
+}
+
+/* Replace "as many as fit" by numbers. */
+static int settle(struct bw_config *config, struct bw_err *err)
+{
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    if (!config->threads)
+        config->threads = cores > config->workers ? (int)cores / config->workers : 1;
+    if (!*config->model)
+        bw_default_model(config->model);
+    if (cores > 0 && (long)config->threads * config->workers > 4 * cores)
+        return bw_err_set(err, BW_ERANGE, "%d workers of %d threads are too many for %ld cores",
+                          config->workers, config->threads, cores);
+    return BW_OK;
+}
+
+int bw_config_read(struct bw_config *config, int count, char **arguments, struct bw_err *err)
+{
+    bool fixed[SETTING_COUNT] = {false};
+    const char *file = getenv("BRICKWORK_CONFIG");
+    *config = bw_config_default();
+    int code = apply_flags(config, count, arguments, fixed, &file, err);
+    if (code || config->help || config->version)
+        return code;
+    code = apply_environment(config, fixed, err);
+    if (!code && file && *file)
+        code = apply_file(config, file, fixed, err);
+    return code ? code : settle(config, err);
+}
+
+void bw_config_help(struct bw_buf *out)
+{
+    bw_buf_add_text(out, "usage: brickworkd [--NAME VALUE ...]\n\nSettings, as flag (--queue 32), "
+                         "environment (BRICKWORK_QUEUE=32)\nor line of the configuration file "
+                         "(queue = 32), in this order:\n");
+    for (int i = 0; i < SETTING_COUNT; i++)
+        bw_buf_addf(out, "  %-20s %s (default %s)\n", settings[i].name, settings[i].meaning,
+                    *settings[i].standard ? settings[i].standard : "empty");
+    bw_buf_add_text(out, "\nFlags only:\n"
+                         "  --config FILE        configuration file (also BRICKWORK_CONFIG)\n"
+                         "  --check-config       print the settings in force and exit\n"
+                         "  --version, --help\n");
+}
+
+void bw_config_show(const struct bw_config *config, struct bw_buf *out)
+{
+    for (int i = 0; i < SETTING_COUNT; i++) {
+        const char *slot = (const char *)config + settings[i].offset;
+        bw_buf_addf(out, "%s = ", settings[i].name);
+        if (settings[i].kind == INTEGER)
+            bw_buf_addf(out, "%d\n", *(const int *)(const void *)slot);
+        else if (settings[i].kind == CHOICE)
+            bw_buf_addf(out, "%s\n", settings[i].choices[*(const int *)(const void *)slot]);
+        else
+            bw_buf_addf(out, "%s\n", slot);
+    }
+}

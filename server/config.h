@@ -1,0 +1,50 @@
+/* Config: the settings of the server.
+ *
+ * One table says what can be set. For each setting the first of these that gives it counts: a flag
+ * (--name value), the environment (BRICKWORK_NAME), the configuration file (name = value), its
+ * default.
+ */
+#ifndef BW_SERVER_CONFIG_H
+#define BW_SERVER_CONFIG_H
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "base/path.h"
+#include "server/listen.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+struct bw_config {
+    char listen[BW_ADDRESS_CHARS];
+    char model[BW_PATH_CHARS];
+    int workers;
+    int threads; // of each worker; 0 in the settings means the cores divided among the workers
+    int batch;   // pictures a worker advances at a time
+    int queue;   // pictures that may wait
+    int max_area;
+    int max_body_bytes;
+    int connections;
+    int request_timeout_ms;
+    int log_level;  // enum bw_log_level
+    int log_format; // enum bw_log_format
+
+    bool help, version, check_only; // asked for on the command line
+};
+
+/* Read flags, environment and file. BW_ERANGE: an unknown name or a value that is not allowed, with
+ * where it came from; BW_EIO: the file cannot be read. */
+int bw_config_read(struct bw_config *config, int count, char **arguments, struct bw_err *err);
+
+/* Apply the text of a configuration file to settings not in `fixed` (one flag per setting, or
+ * NULL). `name` stands in errors. */
+int bw_config_apply_text(struct bw_config *config, const char *text, const char *name,
+                         const bool *fixed, struct bw_err *err);
+
+struct bw_config bw_config_default(void);
+
+/* The table as help text, and the settings in force as a configuration file. */
+void bw_config_help(struct bw_buf *out);
+void bw_config_show(const struct bw_config *config, struct bw_buf *out);
+
+#endif

@@ -1,0 +1,576 @@
+/* libmicrohttpd runs inside the loop: its epoll descriptor is watched, its timeouts become a timer,
+ * and MHD_run() does what is due. A request passes through answer() several times: headers, pieces
+ * of the body, its end, and once more after a suspended connection is resumed. Three rules hold
+ * throughout:
+ *
+ *   - an answer is queued only at or after the end of the request, except where the connection is
+ * to be closed anyway: libmicrohttpd refuses answers in the middle of a body and closes after early
+ * ones;
+ *   - a connection is suspended exactly while its exchange waits for a handler's answer, and only
+ * then watched for the client leaving, which libmicrohttpd does not notice by itself;
+ *   - an exchange is freed in one place, when libmicrohttpd says that the request is over.
+ */
+#include "server/http.h"
+
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/text.h"
+#include "server/listen.h"
+
+#include <assert.h>
+#include <ctype.h>
+#include <microhttpd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum {
+    CONNECTION_MEMORY_BYTES = 16384,
+    DRAIN_LIMIT_BYTES =
+        8 << 20, // of a body too large: read and dropped, so the client sees the 413
+    SWEEP_MS = 250,
+    IDLE_GRACE_MS = 1000, // while draining: for requests already on their way
+    CLIENT_LEFT = 499,
+};
+
+/* One TCP connection. */
+struct connection {
+    struct connection *next, *previous;
+    struct bw_exchange *exchange; // the request under way, or NULL
+    int fd;
+    bool busy;          // the request has arrived and is being answered
+    double deadline_ms; // for the next request to be complete; meaningless while busy
+};
+
+struct bw_http {
+    struct MHD_Daemon *daemon;
+    struct bw_loop *loop;
+    struct bw_watch *watch;
+    struct bw_timer *timeout, *sweep;
+    struct bw_http_limits limits;
+    bw_http_handler *handler;
+    bw_http_observer *observer;
+    void *context;
+    struct connection connections; // list head
+    int connection_count;
+    bool running;    // inside MHD_run()
+    bool run_again;  // a connection closed: another may have waited for its place
+    double drain_ms; // when draining began; 0: not draining
+    bw_loop_fn *drained;
+    void *drained_context;
+};
+
+struct bw_exchange {
+    struct bw_http *http;
+    struct MHD_Connection *mhd;
+    struct connection *connection;
+    char method[16], path[BW_PATH_LIMIT + 1], id[BW_REQUEST_ID_CHARS], peer[BW_ADDRESS_CHARS];
+    struct bw_buf body;
+    size_t dropped_bytes;
+    bool refused; // the request never reaches a handler
+    enum bw_problem refusal;
+    const char *refusal_reason;
+
+    bool handled; // the handler was called
+    bool suspended;
+    bool left; // the client is gone
+    struct bw_watch *watch;
+    bw_loop_fn *on_leave;
+    void *leave_context;
+    int status;
+    struct MHD_Response *response;
+
+    double started_ms;
+    struct bw_http_done done;
+};
+
+/* ---- running libmicrohttpd ---- */
+
+static void run(void *context)
+{
+    struct bw_http *http = context;
+    if (http->running)
+        return;
+    http->running = true;
+    do {
+        http->run_again = false;
+        MHD_run(http->daemon);
+    } while (http->run_again);
+    http->running = false;
+    MHD_UNSIGNED_LONG_LONG delay_ms;
+    if (MHD_get_timeout(http->daemon, &delay_ms) == MHD_YES)
+        bw_timer_start(http->timeout, delay_ms, 0);
+    else
+        bw_timer_stop(http->timeout);
+}
+
+static void on_connection(void *context, struct MHD_Connection *mhd, void **slot,
+                          enum MHD_ConnectionNotificationCode event)
+{
+    struct bw_http *http = context;
+    if (event == MHD_CONNECTION_NOTIFY_STARTED) {
+        struct connection *c = calloc(1, sizeof *c);
+        if (!c)
+            abort(); // a hundred bytes: nothing sensible is left to do
+        c->fd = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
+        c->deadline_ms = bw_now_ms() + http->limits.request_timeout_ms;
+        c->next = http->connections.next;
+        c->previous = &http->connections;
+        c->next->previous = c->previous->next = c;
+        http->connection_count++;
+        *slot = c;
+    } else {
+        struct connection *c = *slot;
+        c->next->previous = c->previous;
+        c->previous->next = c->next;
+        free(c);
+        http->connection_count--;
+        http->run_again = true;
+    }
+}
+
+/* A client that sends its request drop by drop, or rests too long, loses its connection. */
+static void sweep(void *context)
+{
+    struct bw_http *http = context;
+    double now = bw_now_ms();
+    bool impatient = http->drain_ms && now - http->drain_ms > IDLE_GRACE_MS;
+    for (struct connection *c = http->connections.next; c != &http->connections; c = c->next) {
+        if (!c->busy && (now > c->deadline_ms || impatient)) {
+            c->deadline_ms = now + http->limits.request_timeout_ms;
+            shutdown(c->fd, SHUT_RDWR);
+        }
+    }
+    run(http);
+    if (http->drain_ms && http->connection_count == 0 && http->drained) {
+        bw_loop_fn *drained = http->drained;
+        http->drained = NULL;
+        drained(http->drained_context);
+    }
+}
+
+/* ---- reading a request ---- */
+
+static void refuse_later(struct bw_exchange *x, enum bw_problem problem, const char *reason)
+{
+    if (x->refused)
+        return;
+    x->refused = true;
+    x->refusal = problem;
+    x->refusal_reason = reason;
+}
+
+/* What one header field adds to the picture of a request that two servers could read differently.
+ */
+struct framing {
+    int content_lengths, transfer_encodings, hosts;
+    size_t bytes;
+    bool malformed;
+};
+
+static enum MHD_Result inspect_field(void *context, enum MHD_ValueKind kind, const char *name,
+                                     size_t name_length, const char *value, size_t value_length)
+{
+    struct framing *f = context;
+    (void)kind;
+    f->bytes += name_length + value_length + 4;
+    f->malformed = f->malformed || strlen(name) != name_length ||
+                   (value && strlen(value) != value_length) ||
+                   (value && value[strcspn(value, "\r\n")] != '\0');
+    for (size_t i = 0; i < name_length; i++)
+        f->malformed = f->malformed || !isgraph((unsigned char)name[i]) || name[i] == ':';
+    f->content_lengths += bw_text_same(name, "Content-Length");
+    f->hosts += bw_text_same(name, "Host");
+    if (bw_text_same(name, "Transfer-Encoding")) {
+        f->transfer_encodings++;
+        f->malformed = f->malformed || !value || !bw_text_same(value, "chunked");
+    }
+    return MHD_YES;
+}
+
+static void check_framing(struct bw_exchange *x, const char *version)
+{
+    struct framing f = {0};
+    MHD_get_connection_values_n(x->mhd, MHD_HEADER_KIND, inspect_field, &f);
+    if (f.malformed)
+        refuse_later(x, BW_PROBLEM_MALFORMED, "a header field is malformed");
+    if (f.content_lengths + f.transfer_encodings > 1)
+        refuse_later(x, BW_PROBLEM_MALFORMED, "the length of the body is given more than once");
+    if (f.hosts > 1 || (f.hosts == 0 && strcmp(version, MHD_HTTP_VERSION_1_1) == 0))
+        refuse_later(x, BW_PROBLEM_MALFORMED, "there has to be exactly one Host field");
+    if (f.bytes > BW_HEADERS_LIMIT)
+        refuse_later(x, BW_PROBLEM_HEADERS_TOO_LARGE,
+                     "the header fields have more than 8192 bytes");
+}
+
+static int hex_value(char c)
+{
+    return isdigit((unsigned char)c)    ? c - '0'
+           : isxdigit((unsigned char)c) ? (c | 32) - 'a' + 10
+                                        : -1;
+}
+
+/* Percent-decode (RFC 3986). False if an escape is broken or stands for NUL. */
+static bool decode_path(const char *raw, char *path)
+{
+    for (; *raw; raw++, path++) {
+        *path = *raw;
+        if (*raw != '%')
+            continue;
+        int high = hex_value(raw[1]), low = high < 0 ? -1 : hex_value(raw[2]);
+        if (low < 0 || high * 16 + low == 0)
+            return false;
+        *path = (char)(high * 16 + low);
+        raw += 2;
+    }
+    *path = '\0';
+    return true;
+}
+
+static void check_path(struct bw_exchange *x, const char *url)
+{
+    if (strlen(url) > BW_PATH_LIMIT)
+        refuse_later(x, BW_PROBLEM_PATH_TOO_LONG, "the path has more than 2048 bytes");
+    else if (!decode_path(url, x->path))
+        refuse_later(x, BW_PROBLEM_MALFORMED, "the path holds a broken percent escape");
+}
+
+/* The client's id if it is one that may stand in a log, else 16 random hex digits. */
+static void choose_id(struct bw_exchange *x)
+{
+    static const char fit[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-";
+    const char *given = bw_exchange_header(x, "X-Request-Id");
+    if (given && *given && strlen(given) < sizeof x->id && !given[strspn(given, fit)]) {
+        strcpy(x->id, given);
+        return;
+    }
+    unsigned long long random = 0;
+    ssize_t got = getrandom(&random, sizeof random, 0);
+    (void)got; // 8 bytes never block or fail after boot
+    snprintf(x->id, sizeof x->id, "%016llx", random);
+}
+
+/* Is the announced body so large that it is better never sent? */
+static bool announces_too_much(const struct bw_exchange *x)
+{
+    const char *length = bw_exchange_header(x, "Content-Length");
+    unsigned long long bytes = length ? strtoull(length, NULL, 10) : 0;
+    bool asks = bw_exchange_header(x, "Expect") != NULL;
+    return bytes > DRAIN_LIMIT_BYTES || (asks && bytes > x->http->limits.body_limit_bytes);
+}
+
+static struct bw_exchange *begin(struct bw_http *http, struct MHD_Connection *mhd, const char *url,
+                                 const char *method, const char *version)
+{
+    struct bw_exchange *x = calloc(1, sizeof *x);
+    if (!x)
+        return NULL;
+    x->http = http;
+    x->mhd = mhd;
+    x->connection =
+        MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT)->socket_context;
+    x->started_ms = bw_now_ms();
+    x->body.ceiling_bytes = http->limits.body_limit_bytes;
+    x->done.route = "none";
+    snprintf(x->method, sizeof x->method, "%s", method);
+    bw_peer_address(MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CLIENT_ADDRESS)->client_addr,
+                    x->peer);
+    choose_id(x);
+    check_path(x, url);
+    check_framing(x, version);
+    return x;
+}
+
+static void take_body(struct bw_exchange *x, const char *bytes, size_t count)
+{
+    bw_buf_add(&x->body, bytes, count);
+    if (x->body.failed) {
+        x->dropped_bytes += count;
+        refuse_later(x, BW_PROBLEM_BODY_TOO_LARGE, "the body is larger than this service reads");
+    }
+}
+
+/* ---- answering ---- */
+
+static enum MHD_Result send_response(struct bw_exchange *x)
+{
+    x->done.status = x->status;
+    enum MHD_Result result = MHD_queue_response(x->mhd, (unsigned)x->status, x->response);
+    MHD_destroy_response(x->response);
+    x->response = NULL;
+    return result;
+}
+
+static enum MHD_Result send_refusal(struct bw_exchange *x)
+{
+    struct bw_err err = {0};
+    bw_err_set(&err, BW_ESYNTAX, "%s", x->refusal_reason);
+    bw_exchange_refuse(x, x->refusal, &err, NULL, false);
+    return send_response(x);
+}
+
+static void client_left(void *context)
+{
+    struct bw_exchange *x = context;
+    bw_watch_free(x->watch);
+    x->watch = NULL;
+    x->left = true;
+    x->suspended = false;
+    if (x->on_leave)
+        x->on_leave(x->leave_context);
+    MHD_resume_connection(x->mhd);
+    run(x->http);
+}
+
+static enum MHD_Result handle(struct bw_exchange *x)
+{
+    x->handled = true;
+    x->http->handler(x->http->context, x);
+    if (x->response)
+        return send_response(x);
+    x->suspended = true;
+    MHD_suspend_connection(x->mhd);
+    x->watch = bw_watch_new(x->http->loop, x->connection->fd, BW_WATCH_HANGUP, client_left, x);
+    return MHD_YES; // without a watch the answer merely goes nowhere if the client leaves
+}
+
+/* libmicrohttpd's access handler. */
+static enum MHD_Result answer(void *context, struct MHD_Connection *mhd, const char *url,
+                              const char *method, const char *version, const char *data,
+                              size_t *data_bytes, void **slot)
+{
+    struct bw_http *http = context;
+    struct bw_exchange *x = *slot;
+    if (!x) {
+        x = *slot = begin(http, mhd, url, method, version);
+        if (!x)
+            return MHD_NO;
+        x->connection->exchange = x;
+        if (announces_too_much(x)) {
+            x->connection->busy = true;
+            refuse_later(x, BW_PROBLEM_BODY_TOO_LARGE,
+                         "the body is larger than this service reads");
+            return send_refusal(x);
+        }
+        return MHD_YES;
+    }
+    if (*data_bytes) {
+        take_body(x, data, *data_bytes);
+        *data_bytes = 0;
+        return x->dropped_bytes > DRAIN_LIMIT_BYTES ? MHD_NO : MHD_YES;
+    }
+    x->connection->busy = true;
+    if (x->left)
+        return MHD_NO;
+    if (x->refused)
+        return send_refusal(x);
+    return x->handled ? send_response(x) : handle(x);
+}
+
+static void on_completed(void *context, struct MHD_Connection *mhd, void **slot,
+                         enum MHD_RequestTerminationCode how)
+{
+    struct bw_http *http = context;
+    struct bw_exchange *x = *slot;
+    (void)mhd;
+    if (!x)
+        return;
+    *slot = NULL;
+    x->connection->exchange = NULL;
+    x->connection->busy = false;
+    x->connection->deadline_ms = bw_now_ms() + http->limits.request_timeout_ms;
+    bw_watch_free(x->watch);
+    if (x->response)
+        MHD_destroy_response(x->response);
+    if (how != MHD_REQUEST_TERMINATED_COMPLETED_OK || !x->done.status)
+        x->done.status = CLIENT_LEFT;
+    x->done.method = x->method;
+    x->done.path = x->path;
+    x->done.request_id = x->id;
+    x->done.peer = x->peer;
+    x->done.duration_ms = bw_now_ms() - x->started_ms;
+    http->observer(http->context, &x->done);
+    bw_buf_release(&x->body);
+    free(x);
+}
+
+void bw_exchange_respond(struct bw_exchange *x, int status, const struct bw_header *headers,
+                         char *body, size_t length)
+{
+    assert(!x->response && !x->left);
+    x->response = MHD_create_response_from_buffer(length, body, MHD_RESPMEM_MUST_FREE);
+    if (!x->response)
+        abort(); // a response object is a few hundred bytes
+    x->status = status;
+    x->done.sent_bytes = length;
+    for (; headers && headers->name; headers++)
+        MHD_add_response_header(x->response, headers->name, headers->value);
+    MHD_add_response_header(x->response, "X-Request-Id", x->id);
+    if (x->http->drain_ms ||
+        x->refused) // after a refusal nobody knows where the next request begins
+        MHD_add_response_header(x->response, "Connection", "close");
+    if (x->suspended) {
+        x->suspended = false;
+        bw_watch_free(x->watch);
+        x->watch = NULL;
+        MHD_resume_connection(x->mhd);
+        run(x->http);
+    }
+}
+
+void bw_exchange_refuse(struct bw_exchange *x, enum bw_problem problem, const struct bw_err *err,
+                        const struct bw_header *extra, bool openai)
+{
+    struct bw_header headers[3] = {{"Content-Type", "application/problem+json"}};
+    if (extra)
+        headers[1] = *extra;
+    char *body = bw_problem_render(problem, err, x->id, openai);
+    bw_exchange_respond(x, bw_problem_status(problem), headers, body, body ? strlen(body) : 0);
+}
+
+/* ---- the exchange as handlers see it ---- */
+
+const char *bw_exchange_method(const struct bw_exchange *x)
+{
+    return x->method;
+}
+
+const char *bw_exchange_path(const struct bw_exchange *x)
+{
+    return x->path;
+}
+
+const char *bw_exchange_header(const struct bw_exchange *x, const char *name)
+{
+    return MHD_lookup_connection_value(x->mhd, MHD_HEADER_KIND, name);
+}
+
+const char *bw_exchange_body(const struct bw_exchange *x, size_t *length)
+{
+    *length = x->body.length_bytes;
+    return x->body.data ? x->body.data : "";
+}
+
+const char *bw_exchange_id(const struct bw_exchange *x)
+{
+    return x->id;
+}
+
+void bw_exchange_set_route(struct bw_exchange *x, const char *route)
+{
+    x->done.route = route;
+}
+
+void bw_exchange_note(struct bw_exchange *x, const char *key, double ms)
+{
+    int room = (int)(sizeof x->done.notes / sizeof *x->done.notes);
+    if (x->done.note_count < room)
+        x->done.notes[x->done.note_count++] = (struct bw_http_note){key, ms};
+}
+
+void bw_exchange_on_leave(struct bw_exchange *x, bw_loop_fn *fn, void *context)
+{
+    x->on_leave = fn;
+    x->leave_context = context;
+}
+
+/* ---- the daemon's life ---- */
+
+/* Paths are decoded here, where %00 can be told from the end of the text. */
+static size_t leave_escapes(void *context, struct MHD_Connection *mhd, char *text)
+{
+    (void)context, (void)mhd;
+    return strlen(text);
+}
+
+static int start(struct bw_http *http, int listen_fd, struct bw_err *err)
+{
+    http->daemon = MHD_start_daemon(
+        MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, answer, http,
+        MHD_OPTION_LISTEN_SOCKET, listen_fd, MHD_OPTION_CONNECTION_LIMIT,
+        (unsigned)http->limits.connections, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+        (size_t)CONNECTION_MEMORY_BYTES, MHD_OPTION_CONNECTION_TIMEOUT,
+        (unsigned)(http->limits.request_timeout_ms / 1000 + 1), MHD_OPTION_NOTIFY_COMPLETED,
+        on_completed, http, MHD_OPTION_NOTIFY_CONNECTION, on_connection, http,
+        MHD_OPTION_UNESCAPE_CALLBACK, leave_escapes, NULL, MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1,
+        MHD_OPTION_END);
+    if (!http->daemon)
+        return bw_err_set(err, BW_EIO, "the HTTP library refuses to start");
+    int epoll = MHD_get_daemon_info(http->daemon, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd;
+    http->watch = bw_watch_new(http->loop, epoll, BW_WATCH_READABLE, run, http);
+    http->timeout = bw_timer_new(http->loop, run, http);
+    http->sweep = bw_timer_new(http->loop, sweep, http);
+    if (!http->watch || !http->timeout || !http->sweep)
+        return bw_err_set(err, BW_ENOMEM, "out of memory");
+    bw_timer_start(http->sweep, SWEEP_MS, SWEEP_MS);
+    run(http);
+    return BW_OK;
+}
+
+int bw_http_new(struct bw_http **out, struct bw_loop *loop, int listen_fd,
+                const struct bw_http_limits *limits, bw_http_handler *handler,
+                bw_http_observer *observer, void *context, struct bw_err *err)
+{
+    struct bw_http *http = calloc(1, sizeof *http);
+    if (!http) {
+        close(listen_fd);
+        return bw_err_set(err, BW_ENOMEM, "out of memory");
+    }
+    *http = (struct bw_http){.loop = loop,
+                             .limits = *limits,
+                             .handler = handler,
+                             .observer = observer,
+                             .context = context};
+    http->connections.next = http->connections.previous = &http->connections;
+    int code = start(http, listen_fd, err);
+    if (code) {
+        if (!http->daemon)
+            close(listen_fd);
+        bw_http_free(http);
+    } else {
+        *out = http;
+    }
+    return code;
+}
+
+void bw_http_free(struct bw_http *http)
+{
+    if (!http)
+        return;
+    bw_watch_free(http->watch);
+    bw_timer_free(http->timeout);
+    bw_timer_free(http->sweep);
+    if (http->daemon) {
+        http->running = true; // no MHD_run() from callbacks any more
+        for (struct connection *c = http->connections.next; c != &http->connections; c = c->next) {
+            if (c->exchange && c->exchange->suspended)
+                client_left(c->exchange); // the daemon must not stop under suspended connections
+        }
+        MHD_run(http->daemon);
+        MHD_stop_daemon(http->daemon);
+    }
+    free(http);
+}
+
+void bw_http_drain(struct bw_http *http, bw_loop_fn *drained, void *context)
+{
+    int fd = MHD_quiesce_daemon(http->daemon);
+    if (fd >= 0)
+        close(fd);
+    http->drain_ms = bw_now_ms();
+    http->drained = drained;
+    http->drained_context = context;
+}
+
+bool bw_http_is_draining(const struct bw_http *http)
+{
+    return http->drain_ms > 0;
+}
+
+int bw_http_connections(const struct bw_http *http)
+{
+    return http->connection_count;
+}

@@ -1,0 +1,90 @@
+/* HTTP: requests in, responses out, over libmicrohttpd driven by the loop.
+ *
+ * A handler sees a request when it is complete, and answers at once or later; meanwhile nothing
+ * blocks. What is malformed, too large or too slow never reaches a handler. Thread: everything on
+ * the loop's thread.
+ */
+#ifndef BW_SERVER_HTTP_H
+#define BW_SERVER_HTTP_H
+
+#include "api/problem.h"
+#include "base/err.h"
+#include "server/loop.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+enum { BW_PATH_LIMIT = 2048, BW_HEADERS_LIMIT = 8192, BW_REQUEST_ID_CHARS = 65 };
+
+struct bw_http;
+struct bw_exchange; // one request and its response
+
+struct bw_http_limits {
+    int connections;         // open at a time
+    int request_timeout_ms;  // for a request to arrive whole, counted from the connection's last
+                             // rest
+    size_t body_limit_bytes; // larger bodies get 413
+};
+
+/* Answer the exchange, now or later, exactly once. */
+typedef void bw_http_handler(void *context, struct bw_exchange *exchange);
+
+/* What is known of an exchange when it is over; for logs and metrics. */
+struct bw_http_done {
+    const char *method, *path, *route, *request_id, *peer;
+    int status; // as sent; 499 if the client left first
+    size_t sent_bytes;
+    double duration_ms;
+    int note_count;
+    struct bw_http_note {
+        const char *key;
+        double ms;
+    } notes[4];
+};
+
+typedef void bw_http_observer(void *context, const struct bw_http_done *done);
+
+/* Serve on a listening socket, which passes to the returned object. BW_ENOMEM, BW_EIO. */
+int bw_http_new(struct bw_http **http, struct bw_loop *loop, int listen_fd,
+                const struct bw_http_limits *limits, bw_http_handler *handler,
+                bw_http_observer *observer, void *context, struct bw_err *err);
+
+/* Close every connection; those waiting for an answer are told that their client left. */
+void bw_http_free(struct bw_http *http);
+
+/* Take no new connections, say "Connection: close" in every answer, close idle connections, and
+ * call `drained` when none is left. */
+void bw_http_drain(struct bw_http *http, bw_loop_fn *drained, void *context);
+bool bw_http_is_draining(const struct bw_http *http);
+
+int bw_http_connections(const struct bw_http *http);
+
+/* The request. Texts live as long as the exchange. */
+const char *bw_exchange_method(const struct bw_exchange *x);
+const char *bw_exchange_path(const struct bw_exchange *x);                     // decoded, no query
+const char *bw_exchange_header(const struct bw_exchange *x, const char *name); // or NULL
+const char *bw_exchange_body(const struct bw_exchange *x, size_t *length);
+const char *bw_exchange_id(const struct bw_exchange *x); // X-Request-Id, the client's or our own
+
+/* For the observer. `route` and `key` must be static. */
+void bw_exchange_set_route(struct bw_exchange *x, const char *route);
+void bw_exchange_note(struct bw_exchange *x, const char *key, double ms);
+
+/* Call fn if the client leaves before the answer; the exchange is then over and must not be used.
+ */
+void bw_exchange_on_leave(struct bw_exchange *x, bw_loop_fn *fn, void *context);
+
+struct bw_header {
+    const char *name, *value;
+};
+
+/* Answer. `body` is heap memory that passes to the exchange, NULL with length 0 allowed; `headers`
+ * ends with a NULL name and is copied. The exchange must not be used afterwards. */
+void bw_exchange_respond(struct bw_exchange *x, int status, const struct bw_header *headers,
+                         char *body, size_t length);
+
+/* Answer with a problem. `extra` is one more header or NULL. */
+void bw_exchange_refuse(struct bw_exchange *x, enum bw_problem problem, const struct bw_err *err,
+                        const struct bw_header *extra, bool openai);
+
+#endif

@@ -1,0 +1,196 @@
+/* Each handle is one heap block that begins with the libuv handle; it is freed in libuv's close
+ * callback, so closing needs no bookkeeping by its owner. */
+#include "server/loop.h"
+
+#include <stdlib.h>
+#include <uv.h>
+
+struct bw_loop {
+    uv_loop_t uv;
+    uv_async_t wake;
+    bw_loop_fn *on_wake;
+    void *wake_context;
+};
+
+struct bw_watch {
+    uv_poll_t poll;
+    bw_loop_fn *fn;
+    void *context;
+};
+
+struct bw_timer {
+    uv_timer_t timer;
+    bw_loop_fn *fn;
+    void *context;
+};
+
+struct signal_watch {
+    uv_signal_t signal;
+    bw_loop_fn *fn;
+    void *context;
+};
+
+static void release(uv_handle_t *handle)
+{
+    free(handle->data);
+}
+
+static void wake_up(uv_async_t *async)
+{
+    struct bw_loop *loop = async->loop->data;
+    if (loop->on_wake)
+        loop->on_wake(loop->wake_context);
+}
+
+int bw_loop_new(struct bw_loop **out, struct bw_err *err)
+{
+    struct bw_loop *loop = calloc(1, sizeof *loop);
+    if (!loop)
+        return bw_err_set(err, BW_ENOMEM, "out of memory");
+    int failed = uv_loop_init(&loop->uv);
+    if (!failed) {
+        loop->uv.data = loop;
+        failed = uv_async_init(&loop->uv, &loop->wake, wake_up);
+        loop->wake.data = NULL; // part of the loop: nothing to free
+        if (failed)
+            uv_loop_close(&loop->uv);
+    }
+    if (failed) {
+        free(loop);
+        return bw_err_set(err, BW_EIO, "event loop: %s", uv_strerror(failed));
+    }
+    *out = loop;
+    return BW_OK;
+}
+
+static void close_handle(uv_handle_t *handle, void *unused)
+{
+    (void)unused;
+    if (!uv_is_closing(handle))
+        uv_close(handle, release);
+}
+
+void bw_loop_free(struct bw_loop *loop)
+{
+    if (!loop)
+        return;
+    uv_walk(&loop->uv, close_handle, NULL);
+    uv_run(&loop->uv, UV_RUN_DEFAULT);
+    uv_loop_close(&loop->uv);
+    free(loop);
+}
+
+void bw_loop_run(struct bw_loop *loop)
+{
+    uv_run(&loop->uv, UV_RUN_DEFAULT);
+}
+
+void bw_loop_stop(struct bw_loop *loop)
+{
+    uv_stop(&loop->uv);
+}
+
+void bw_loop_wake(struct bw_loop *loop)
+{
+    uv_async_send(&loop->wake);
+}
+
+void bw_loop_on_wake(struct bw_loop *loop, bw_loop_fn *fn, void *context)
+{
+    loop->on_wake = fn;
+    loop->wake_context = context;
+}
+
+static void on_signal(uv_signal_t *signal, int number)
+{
+    struct signal_watch *watch = signal->data;
+    (void)number;
+    watch->fn(watch->context);
+}
+
+int bw_loop_on_signal(struct bw_loop *loop, int number, bw_loop_fn *fn, void *context,
+                      struct bw_err *err)
+{
+    struct signal_watch *watch = calloc(1, sizeof *watch);
+    if (!watch)
+        return bw_err_set(err, BW_ENOMEM, "out of memory");
+    watch->fn = fn;
+    watch->context = context;
+    uv_signal_init(&loop->uv, &watch->signal); // cannot fail once the loop stands
+    watch->signal.data = watch;
+    int failed = uv_signal_start(&watch->signal, on_signal, number);
+    if (failed) {
+        uv_close((uv_handle_t *)&watch->signal, release);
+        return bw_err_set(err, BW_EIO, "signal %d: %s", number, uv_strerror(failed));
+    }
+    return BW_OK;
+}
+
+/* A status below zero means that the descriptor broke: for either kind reason enough to be called.
+ */
+static void on_poll(uv_poll_t *poll, int status, int events)
+{
+    struct bw_watch *watch = poll->data;
+    if (status < 0 || events & UV_DISCONNECT)
+        uv_poll_stop(poll);
+    watch->fn(watch->context);
+}
+
+struct bw_watch *bw_watch_new(struct bw_loop *loop, int fd, enum bw_watch_kind kind, bw_loop_fn *fn,
+                              void *context)
+{
+    struct bw_watch *watch = calloc(1, sizeof *watch);
+    if (!watch || uv_poll_init(&loop->uv, &watch->poll, fd)) {
+        free(watch);
+        return NULL;
+    }
+    watch->fn = fn;
+    watch->context = context;
+    watch->poll.data = watch;
+    if (uv_poll_start(&watch->poll, kind == BW_WATCH_HANGUP ? UV_DISCONNECT : UV_READABLE,
+                      on_poll)) {
+        bw_watch_free(watch);
+        return NULL;
+    }
+    return watch;
+}
+
+void bw_watch_free(struct bw_watch *watch)
+{
+    if (watch)
+        uv_close((uv_handle_t *)&watch->poll, release); // also stops it, at once
+}
+
+static void on_timer(uv_timer_t *timer)
+{
+    struct bw_timer *t = timer->data;
+    t->fn(t->context);
+}
+
+struct bw_timer *bw_timer_new(struct bw_loop *loop, bw_loop_fn *fn, void *context)
+{
+    struct bw_timer *timer = calloc(1, sizeof *timer);
+    if (!timer)
+        return NULL;
+    uv_timer_init(&loop->uv, &timer->timer);
+    timer->timer.data = timer;
+    timer->fn = fn;
+    timer->context = context;
+    return timer;
+}
+
+void bw_timer_start(struct bw_timer *timer, uint64_t delay_ms, uint64_t repeat_ms)
+{
+    uv_timer_start(&timer->timer, on_timer, delay_ms, repeat_ms);
+}
+
+void bw_timer_stop(struct bw_timer *timer)
+{
+    uv_timer_stop(&timer->timer);
+}
+
+void bw_timer_free(struct bw_timer *timer)
+{
+    if (timer)
+        uv_close((uv_handle_t *)&timer->timer, release);
+}

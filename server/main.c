@@ -1,0 +1,156 @@
+/* brickworkd: load the model, serve until told to stop, finish what is running, exit. */
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/version.h"
+#include "server/generate.h"
+#include "server/routes.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+struct server {
+    struct bw_config config;
+    struct bw_service service;
+    struct bw_model *model;
+    bool aborted;
+};
+
+static void stop_loop(void *context)
+{
+    struct server *s = context;
+    bw_loop_stop(s->service.loop);
+}
+
+/* The first signal drains, the second aborts. */
+static void on_signal(void *context)
+{
+    struct server *s = context;
+    if (bw_http_is_draining(s->service.http)) {
+        s->aborted = true;
+        bw_log_message(BW_LOG_WARN, "aborting", "told to stop twice: work in progress is dropped");
+        bw_loop_stop(s->service.loop);
+        return;
+    }
+    bw_log_message(BW_LOG_INFO, "draining", "no new connections; finishing what was admitted");
+    bw_http_drain(s->service.http, stop_loop, s);
+}
+
+static void wake_loop(void *loop)
+{
+    bw_loop_wake(loop);
+}
+
+static void log_start(const struct server *s, const char *address, double load_ms)
+{
+    struct bw_log_line line;
+    bw_log_begin(&line, BW_LOG_INFO, "listening");
+    bw_log_text(&line, "address", address);
+    bw_log_text(&line, "version", BW_VERSION);
+    bw_log_text(&line, "model", s->model->arch.name);
+    bw_log_text(&line, "digest", s->model->digest);
+    bw_log_int(&line, "workers", s->config.workers);
+    bw_log_int(&line, "threads", s->config.threads);
+    bw_log_ms(&line, "load_ms", load_ms);
+    bw_log_end(&line);
+}
+
+static int load_model(struct server *s, struct bw_err *err)
+{
+    int code = bw_model_load(&s->model, s->config.model, err);
+    if (!code && s->model->arch.channels != 3)
+        code = bw_err_set(err, BW_ERANGE, "%s: pictures of %d channels cannot be encoded",
+                          s->config.model, s->model->arch.channels);
+    return code;
+}
+
+static int start(struct server *s, struct bw_err *err)
+{
+    struct bw_service *service = &s->service;
+    const struct bw_http_limits limits = {.connections = s->config.connections,
+                                          .request_timeout_ms = s->config.request_timeout_ms,
+                                          .body_limit_bytes = (size_t)s->config.max_body_bytes};
+    char address[BW_ADDRESS_CHARS];
+    double began_ms = bw_now_ms();
+    int fd = -1, code = load_model(s, err);
+    if (!code)
+        code = bw_loop_new(&service->loop, err);
+    if (code)
+        return code;
+    service->model = s->model;
+    service->started_ms = bw_now_ms();
+    service->loaded_s = bw_unix_s();
+    code = bw_workers_new(&service->workers, s->model, s->config.workers, s->config.threads,
+                          s->config.batch, &service->queue, &service->metrics, wake_loop,
+                          service->loop, err);
+    if (!code)
+        code = bw_loop_on_signal(service->loop, SIGTERM, on_signal, s, err);
+    if (!code)
+        code = bw_loop_on_signal(service->loop, SIGINT, on_signal, s, err);
+    if (!code)
+        code = bw_listen(s->config.listen, &fd, err);
+    if (code)
+        return code;
+    bw_listen_address(fd, address);
+    bw_loop_on_wake(service->loop, bw_generate_collect, service);
+    code = bw_http_new(&service->http, service->loop, fd, &limits, bw_routes_handle,
+                       bw_routes_observe, service, err);
+    if (!code)
+        log_start(s, address, bw_now_ms() - began_ms);
+    return code;
+}
+
+/* In an order in which everything still finds what it points to. */
+static void tear_down(struct server *s)
+{
+    bw_http_free(s->service.http);
+    bw_workers_stop(s->service.workers);
+    if (s->service.workers)
+        bw_generate_collect(&s->service);
+    bw_workers_free(s->service.workers);
+    bw_loop_free(s->service.loop);
+    bw_queue_release(&s->service.queue);
+    bw_metrics_release(&s->service.metrics);
+    bw_model_free(s->model);
+}
+
+static int serve(struct server *s)
+{
+    struct bw_err err = {0};
+    signal(SIGPIPE, SIG_IGN);
+    bw_log_setup((enum bw_log_level)s->config.log_level, (enum bw_log_format)s->config.log_format);
+    s->service.config = &s->config;
+    bw_queue_init(&s->service.queue, s->config.queue);
+    bw_metrics_init(&s->service.metrics);
+    int code = start(s, &err);
+    if (code)
+        bw_log_message(BW_LOG_ERROR, "cannot-start", err.message);
+    else
+        bw_loop_run(s->service.loop);
+    tear_down(s);
+    if (!code)
+        bw_log_message(BW_LOG_INFO, "stopped", s->aborted ? "aborted" : "all work is finished");
+    return code || s->aborted;
+}
+
+int main(int count, char **arguments)
+{
+    static struct server server;
+    struct bw_err err = {0};
+    struct bw_buf text = {0};
+    if (bw_config_read(&server.config, count - 1, arguments + 1, &err)) {
+        fprintf(stderr, "brickworkd: %s\n", err.message);
+        return 2;
+    }
+    bool talk = server.config.help || server.config.version || server.config.check_only;
+    if (server.config.help)
+        bw_config_help(&text);
+    else if (server.config.version)
+        bw_buf_add_text(&text, "brickworkd " BW_VERSION "\n");
+    else if (server.config.check_only)
+        bw_config_show(&server.config, &text);
+    if (text.data)
+        fputs(text.data, stdout);
+    bw_buf_release(&text);
+    return talk ? 0 : serve(&server);
+}

@@ -1,0 +1,66 @@
+/* Metrics: what the service counts, as Prometheus text (exposition format 0.0.4).
+ *
+ * Thread: any; one lock guards all.
+ */
+#ifndef BW_SERVER_METRICS_H
+#define BW_SERVER_METRICS_H
+
+#include "base/buf.h"
+#include "base/picture.h"
+
+#include <pthread.h>
+#include <stdint.h>
+
+enum { BW_BUCKETS = 14, BW_MAX_SERIES = 128 };
+
+struct bw_histogram {
+    uint64_t counts[BW_BUCKETS + 1]; // the last: above all bounds
+    double sum;
+};
+
+enum bw_outcome { BW_DONE, BW_FAILED, BW_CANCELLED, BW_OUTCOMES };
+
+struct bw_metrics {
+    pthread_mutex_t lock;
+    struct bw_series {
+        const char *route; // static text
+        int status;
+        uint64_t count;
+    } requests[BW_MAX_SERIES]; // in order of first appearance
+    int series_count;
+    uint64_t sent_bytes, pictures[BW_OUTCOMES], steps;
+    uint64_t bricks_run[BW_MAX_BRICKS], bricks_skipped[BW_MAX_BRICKS]; // per evaluation
+    struct bw_histogram request_s, queue_s, step_s, batch;
+    double flops_per_ms; // of one worker, smoothed; 0 before the first step
+};
+
+/* What is true at the moment of asking. */
+struct bw_gauges {
+    const char *model, *digest;
+    int brick_count;
+    int queued, queue_bound, in_progress, connections, workers, threads;
+    double uptime_s;
+};
+
+void bw_metrics_init(struct bw_metrics *metrics);
+void bw_metrics_release(struct bw_metrics *metrics);
+
+/* A request was answered. `route` must be static text. */
+void bw_metrics_request(struct bw_metrics *metrics, const char *route, int status,
+                        double duration_ms, size_t sent_bytes);
+
+/* A picture left the service after so long in the queue. */
+void bw_metrics_picture(struct bw_metrics *metrics, enum bw_outcome outcome, double queue_ms);
+
+/* A worker evaluated the network for `count` pictures with these masks in one call. */
+void bw_metrics_step(struct bw_metrics *metrics, const uint8_t *masks, int count, int brick_count,
+                     double duration_ms, double flops);
+
+/* Floating-point operations a worker does in a millisecond; a cautious guess before the first step.
+ */
+double bw_metrics_speed(struct bw_metrics *metrics);
+
+void bw_metrics_render(struct bw_metrics *metrics, const struct bw_gauges *gauges,
+                       struct bw_buf *out);
+
+#endif

@@ -1,0 +1,171 @@
+#include "server/routes.h"
+
+#include "api/response.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "engine/cost.h"
+#include "engine/schedule.h"
+#include "server/assets.h"
+#include "server/generate.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static void respond(struct bw_exchange *x, const char *type, char *body, size_t length)
+{
+    const struct bw_header headers[] = {
+        {"Content-Type", type}, {"Cache-Control", "no-cache"}, {NULL, NULL}};
+    bw_exchange_respond(x, 200, headers, body, length);
+}
+
+static void respond_buf(struct bw_exchange *x, const char *type, struct bw_buf *text)
+{
+    size_t length = text->length_bytes;
+    respond(x, type, bw_buf_steal(text), length);
+}
+
+static void respond_status(struct bw_exchange *x, const char *status)
+{
+    struct bw_buf text = {0};
+    bw_buf_addf(&text, "{\"status\":\"%s\"}", status);
+    respond_buf(x, "application/json", &text);
+}
+
+static void handle_livez(struct bw_service *service, struct bw_exchange *x)
+{
+    (void)service;
+    respond_status(x, "alive");
+}
+
+static void handle_readyz(struct bw_service *service, struct bw_exchange *x)
+{
+    struct bw_err err = {0};
+    if (!bw_http_is_draining(service->http)) {
+        respond_status(x, "ready");
+        return;
+    }
+    bw_err_set(&err, BW_EBUSY, "no new work is taken; another replica may");
+    bw_exchange_refuse(x, BW_PROBLEM_DRAINING, &err, &(struct bw_header){"Retry-After", "1"},
+                       false);
+}
+
+static void handle_metrics(struct bw_service *service, struct bw_exchange *x)
+{
+    const struct bw_gauges gauges = {
+        .model = service->model->arch.name,
+        .digest = service->model->digest,
+        .brick_count = service->model->arch.brick_count,
+        .queued = bw_queue_count(&service->queue),
+        .queue_bound = service->config->queue,
+        .in_progress = service->in_progress,
+        .connections = bw_http_connections(service->http),
+        .workers = service->config->workers,
+        .threads = service->config->threads,
+        .uptime_s = (bw_now_ms() - service->started_ms) / 1e3,
+    };
+    struct bw_buf text = {0};
+    bw_metrics_render(&service->metrics, &gauges, &text);
+    respond_buf(x, "text/plain; version=0.0.4; charset=utf-8", &text);
+}
+
+static void handle_openapi(struct bw_service *service, struct bw_exchange *x)
+{
+    struct bw_buf text = {0};
+    (void)service;
+    bw_buf_add(&text, bw_asset_openapi, (size_t)(bw_asset_openapi_end - bw_asset_openapi));
+    respond_buf(x, "application/json", &text);
+}
+
+static void handle_models(struct bw_service *service, struct bw_exchange *x)
+{
+    const struct bw_model *m = service->model;
+    struct bw_model_card card = {
+        .name = m->arch.name,
+        .digest = m->digest,
+        .license = m->license,
+        .source = m->source,
+        .created_s = service->loaded_s,
+        .file_bytes = (int64_t)m->file_bytes,
+        .parameters = (int64_t)m->parameter_count,
+        .image_size = m->arch.image_size,
+        .min_size = m->arch.min_size,
+        .side_multiple = bw_arch_side_multiple(&m->arch),
+        .max_area = service->config->max_area,
+        .class_count = m->arch.class_count,
+        .class_names = (const char(*)[BW_NAME_CHARS])m->arch.class_names,
+        .brick_count = m->arch.brick_count,
+        .presets = {"none"},
+    };
+    for (int k = 0; k < m->arch.brick_count; k++) {
+        const struct bw_brick_shape *b = &m->arch.bricks[k];
+        double flops =
+            bw_cost_flops(&m->arch, m->arch.image_size, m->arch.image_size, (uint8_t)(1 << k));
+        card.bricks[k] = (struct bw_brick_card){b->size, b->patch, b->depth, flops / 1e9};
+    }
+    for (int i = 0; bw_presets[i].name; i++)
+        card.presets[i + 1] = bw_presets[i].name;
+    char *body = bw_models_render(&card, 1);
+    respond(x, "application/json", body, body ? strlen(body) : 0);
+}
+
+static const struct route {
+    const char *method, *path;
+    void (*handle)(struct bw_service *service, struct bw_exchange *exchange);
+} routes[] = {
+    {"POST", "/v1/generate", bw_generate_handle},
+    {"POST", "/v1/images/generations", bw_generate_handle_openai},
+    {"GET", "/v1/models", handle_models},
+    {"GET", "/livez", handle_livez},
+    {"GET", "/readyz", handle_readyz},
+    {"GET", "/metrics", handle_metrics},
+    {"GET", "/openapi.json", handle_openapi},
+};
+
+/* HEAD is GET whose body the HTTP library keeps to itself. */
+static bool takes_method(const struct route *route, const char *method)
+{
+    return strcmp(route->method, method) == 0 ||
+           (strcmp(method, "HEAD") == 0 && strcmp(route->method, "GET") == 0);
+}
+
+void bw_routes_handle(void *context, struct bw_exchange *x)
+{
+    const char *path = bw_exchange_path(x), *method = bw_exchange_method(x);
+    struct bw_err err = {0};
+    for (size_t i = 0; i < sizeof routes / sizeof *routes; i++) {
+        const struct route *route = &routes[i];
+        if (strcmp(route->path, path))
+            continue;
+        bw_exchange_set_route(x, route->path);
+        if (takes_method(route, method)) {
+            route->handle(context, x);
+            return;
+        }
+        bool get = strcmp(route->method, "GET") == 0;
+        bw_err_set(&err, BW_ERANGE, "%s takes %s", path, get ? "GET and HEAD" : "POST");
+        bw_exchange_refuse(x, BW_PROBLEM_METHOD, &err,
+                           &(struct bw_header){"Allow", get ? "GET, HEAD" : "POST"}, false);
+        return;
+    }
+    bw_err_set(&err, BW_ENOTFOUND, "GET /openapi.json lists the paths there are");
+    bw_exchange_refuse(x, BW_PROBLEM_NOT_FOUND, &err, NULL, false);
+}
+
+void bw_routes_observe(void *context, const struct bw_http_done *done)
+{
+    struct bw_service *service = context;
+    struct bw_log_line line;
+    bw_metrics_request(&service->metrics, done->route, done->status, done->duration_ms,
+                       done->sent_bytes);
+    bw_log_begin(&line, BW_LOG_INFO, "request");
+    bw_log_text(&line, "id", done->request_id);
+    bw_log_text(&line, "peer", done->peer);
+    bw_log_text(&line, "method", done->method);
+    bw_log_text(&line, "path", done->path);
+    bw_log_int(&line, "status", done->status);
+    bw_log_int(&line, "bytes", (int64_t)done->sent_bytes);
+    bw_log_ms(&line, "duration_ms", done->duration_ms);
+    for (int i = 0; i < done->note_count; i++)
+        bw_log_ms(&line, done->notes[i].key, done->notes[i].ms);
+    bw_log_end(&line);
+}

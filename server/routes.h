@@ -1,0 +1,13 @@
+/* Routes: which handler answers which path. */
+#ifndef BW_SERVER_ROUTES_H
+#define BW_SERVER_ROUTES_H
+
+#include "server/service.h"
+
+/* Answer an exchange; `service` is a struct bw_service. Fits bw_http_new(). */
+void bw_routes_handle(void *service, struct bw_exchange *exchange);
+
+/* Log and count an exchange that is over. Fits bw_http_new(). */
+void bw_routes_observe(void *service, const struct bw_http_done *done);
+
+#endif

@@ -1,0 +1,28 @@
+/* Service: what all handlers share. Belongs to the loop's thread, except what says otherwise
+ * itself. */
+#ifndef BW_SERVER_SERVICE_H
+#define BW_SERVER_SERVICE_H
+
+#include "engine/model.h"
+#include "server/config.h"
+#include "server/http.h"
+#include "server/loop.h"
+#include "server/metrics.h"
+#include "server/queue.h"
+#include "server/workers.h"
+
+struct bw_service {
+    const struct bw_config *config;
+    const struct bw_model *model;
+    struct bw_loop *loop;
+    struct bw_http *http;
+    struct bw_queue queue;     // any thread
+    struct bw_metrics metrics; // any thread
+    struct bw_workers *workers;
+    double started_ms;
+    int64_t loaded_s;     // when the model was loaded, seconds since 1970
+    int in_progress;      // pictures admitted and not over
+    double pending_flops; // work of those pictures, none of it deducted before the end
+};
+
+#endif
