@@ -5,13 +5,14 @@ PREFIX  ?= /usr/local
 CC      ?= cc
 PYTHON  := /usr/bin/python3
 
-# -ffp-contract=off: the compiler must not fuse what the source does not, so that results do not depend
-# on its mood. SANITIZE is set by the targets asan and tsan.
-CFLAGS  ?= -O3 -g
-CFLAGS  += -std=c11 -fno-math-errno -ffp-contract=off -pthread $(SANITIZE)
-CFLAGS  += -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Wstrict-prototypes \
-           -Wmissing-prototypes -Wundef -Wvla -Wimplicit-fallthrough $(WERROR)
-CPPFLAGS += -D_GNU_SOURCE -I. -I$(BUILD)/generated
+# What a user may change comes last. -ffp-contract=off: the compiler must not fuse what the source does not, so
+# that results do not depend on its mood. SANITIZE is set by the targets asan and tsan.
+CFLAGS ?= -O3 -g
+HOUSE  := -std=c11 -D_GNU_SOURCE -I. -I$(BUILD)/generated -fno-math-errno -ffp-contract=off -pthread \
+          -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Wstrict-prototypes \
+          -Wmissing-prototypes -Wundef -Wvla -Wimplicit-fallthrough $(WERROR)
+COMPILE = $(CC) $(HOUSE) $(CPPFLAGS) $(CFLAGS) $(SANITIZE)
+LINK    = $(CC) -pthread $(CFLAGS) $(SANITIZE) $(LDFLAGS)
 LDLIBS  := -lmicrohttpd -luv -ljansson -lopenblas -ljpeg -lpng -lnettle -lm
 
 # Debian packages: to build and run, to show, to test, to check.
@@ -92,38 +93,38 @@ packages-check:
 	@tools/install.sh $(PACKAGES_CHECK)
 
 $(BUILD)/brickworkd: $(call objects,$(BASE) $(SERVER))
-	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+	@echo "  link $@"; $(LINK) -o $@ $^ $(LDLIBS)
 
 $(BUILD)/brickwork: $(call objects,$(BASE) $(CLI))
-	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+	@echo "  link $@"; $(LINK) -o $@ $^ $(LDLIBS)
 
 # Unit tests may look into the server's modules, which are everything but its main().
 $(BUILD)/unit/%: $(BUILD)/tests/unit/%.o $(call objects,$(BASE) $(filter-out server/main.c,$(SERVER)) \
                  cli/options.c)
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+	@echo "  link $@"; $(LINK) -o $@ $^ $(LDLIBS)
 
 $(BUILD)/fuzz/%: $(BUILD)/tests/fuzz/%.o $(BUILD)/tests/fuzz/driver.o \
                  $(call objects,$(BASE) server/config.c server/listen.c)
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+	@echo "  link $@"; $(LINK) -o $@ $^ $(LDLIBS)
 
 # Preloaded by a test to make an encoder fail.
 $(BUILD)/fault.so: tests/http/fault.c
 	@mkdir -p $(@D)
-	$(CC) -std=c11 -O2 -fPIC -shared -o $@ $<
+	@echo "  link $@"; $(CC) -std=c11 -O2 -fPIC -shared -o $@ $<
 
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+	@echo "  cc   $@"; $(COMPILE) -MMD -MP -c -o $@ $<
 
 $(BUILD)/%.o: %.S $(BUILD)/generated/openapi.json
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) -c -o $@ $<
+	@echo "  cc   $@"; $(COMPILE) -c -o $@ $<
 
 $(BUILD)/generated/openapi.json: openapi.yaml tools/yaml2json.py
 	@mkdir -p $(@D)
-	$(PYTHON) tools/yaml2json.py $< $@
+	@echo "  json $@"; $(PYTHON) tools/yaml2json.py $< $@
 
 .SECONDARY:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

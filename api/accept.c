@@ -19,18 +19,14 @@ static const char *skip_spaces(const char *at)
     return at;
 }
 
-/* "q=0.25" -> 250. -1: not a quality value; the grammar allows three decimals at most. */
+/* "0.25" -> 250 thousandths. -1: not a quality value; the grammar allows three decimals at most. */
 static int read_quality(const char *text, size_t length)
 {
     int value = 0, digits = 0;
-    if (length < 3 || (text[0] != 'q' && text[0] != 'Q') || text[1] != '=')
+    if (length < 1 || (text[0] != '0' && text[0] != '1') || (length > 1 && text[1] != '.'))
         return -1;
-    if (text[2] != '0' && text[2] != '1')
-        return -1;
-    value = text[2] - '0';
-    if (length > 3 && text[3] != '.')
-        return -1;
-    for (size_t i = 4; i < length; i++, digits++) {
+    value = text[0] - '0';
+    for (size_t i = 2; i < length; i++, digits++) {
         if (!isdigit((unsigned char)text[i]) || digits == 3)
             return -1;
         value = value * 10 + (text[i] - '0');
@@ -40,7 +36,22 @@ static int read_quality(const char *text, size_t length)
     return value <= 1000 ? value : -1;
 }
 
-/* Cut one element off the list; returns where the next begins, NULL at the end. */
+/* Length of a parameter, up to the next separator outside quotes. */
+static size_t parameter_length(const char *text)
+{
+    bool quoted = false;
+    size_t i = 0;
+    for (; text[i] && (quoted || !strchr(";, \t", text[i])); i++) {
+        if (quoted && text[i] == '\\' && text[i + 1])
+            i++;
+        else if (text[i] == '"')
+            quoted = !quoted;
+    }
+    return i;
+}
+
+/* Cut one element off the list; returns where the next begins, NULL at the end. An element with a
+ * broken quality gets quality 0. */
 static const char *next_range(const char *at, struct range *range)
 {
     at = skip_spaces(at);
@@ -49,10 +60,13 @@ static const char *next_range(const char *at, struct range *range)
     at += range->length;
     while (*(at = skip_spaces(at)) == ';') {
         const char *parameter = skip_spaces(at + 1);
-        size_t length = strcspn(parameter, ";, \t");
-        int quality = read_quality(parameter, length);
-        if (quality >= 0)
-            range->quality = quality;
+        size_t length = parameter_length(parameter);
+        bool named_q =
+            (parameter[0] == 'q' || parameter[0] == 'Q') && (length == 1 || parameter[1] == '=');
+        if (named_q) {
+            int quality = length > 2 ? read_quality(parameter + 2, length - 2) : -1;
+            range->quality = quality < 0 ? 0 : quality;
+        }
         at = parameter + length;
     }
     at += strcspn(at, ",");

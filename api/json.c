@@ -1,5 +1,7 @@
 #include "api/json.h"
 
+#include "base/text.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -25,15 +27,28 @@ static const struct bw_json_field *find_field(const struct bw_json_field *fields
     return fields->name ? fields : NULL;
 }
 
+/* "at/name" as a JSON pointer: '~' and '/' in the name are escaped (RFC 6901, section 3). */
+static void make_pointer(char pointer[BW_POINTER_CHARS], const char *at, const char *name)
+{
+    size_t used = (size_t)snprintf(pointer, BW_POINTER_CHARS, "%s/", at);
+    for (; *name && used + 3 < BW_POINTER_CHARS; name++) {
+        if (*name == '~' || *name == '/')
+            pointer[used++] = '~';
+        pointer[used++] = *name == '~' ? '0' : *name == '/' ? '1' : *name;
+    }
+    pointer[used < BW_POINTER_CHARS ? used : BW_POINTER_CHARS - 1] = '\0';
+    bw_text_mend(pointer);
+}
+
 static int refuse_unknown(const char *name, const char *at, const struct bw_json_field *fields,
                           struct bw_err *err)
 {
-    char known[256] = "", pointer[96];
+    char known[256] = "", pointer[BW_POINTER_CHARS];
     size_t used = 0;
     for (; fields->name && used < sizeof known; fields++)
         used += (size_t)snprintf(known + used, sizeof known - used, "%s%s", used ? ", " : "",
                                  fields->name);
-    snprintf(pointer, sizeof pointer, "%s/%.40s", at, name);
+    make_pointer(pointer, at, name);
     return bw_err_set_field(err, BW_ERANGE, pointer, "unknown field; known are %s", known);
 }
 
@@ -47,10 +62,10 @@ int bw_json_read(const json_t *object, const char *at, const struct bw_json_fiel
     json_object_foreach((json_t *)object, name, value)
     {
         const struct bw_json_field *field = find_field(fields, name);
-        char pointer[96];
+        char pointer[BW_POINTER_CHARS];
         if (!field)
             return refuse_unknown(name, at, fields, err);
-        snprintf(pointer, sizeof pointer, "%s/%s", at, name);
+        make_pointer(pointer, at, name);
         int code = field->read(value, pointer, out, err);
         if (code)
             return code;

@@ -9,6 +9,8 @@
 #include <jansson.h>
 #include <stdint.h>
 
+enum { BW_POINTER_CHARS = sizeof((struct bw_err *)0)->field };
+
 /* Reads one field's value into `out`; `pointer` is the field's JSON pointer, for the error. */
 typedef int bw_json_reader(const json_t *value, const char *pointer, void *out, struct bw_err *err);
 

@@ -1,6 +1,7 @@
 #include "api/openai.h"
 
 #include "api/json.h"
+#include "base/text.h"
 
 #include <ctype.h>
 #include <string.h>
@@ -36,12 +37,12 @@ static int read_count(const json_t *value, const char *pointer, void *out, struc
 
 static int read_size(const json_t *value, const char *pointer, void *out, struct bw_err *err)
 {
-    struct bw_request *r = ((struct reading *)out)->request;
-    char text[32];
-    int code = bw_json_text(value, pointer, text, sizeof text, err);
-    if (code || strcmp(text, "auto") == 0)
-        return code;
-    return bw_request_set(r, "size", text, err);
+    struct bw_picture *p = &((struct reading *)out)->request->picture;
+    const char *text = json_string_value(value);
+    if (!text || (strcmp(text, "auto") && !bw_text_to_size(text, &p->width, &p->height)))
+        return bw_err_set_field(err, BW_ERANGE, pointer,
+                                "not \"auto\" or a size such as \"128x192\"");
+    return BW_OK;
 }
 
 static int read_output_format(const json_t *value, const char *pointer, void *out,

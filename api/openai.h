@@ -10,7 +10,7 @@
 
 #include <stdbool.h>
 
-/* Read a body. The class is left to bw_openai_class(); `prompt` gets the prompt, cut to its size.
+/* Read a body. The class is left to bw_openai_class(); `prompt` gets the prompt, which has to fit.
  * Errors as bw_request_parse(). */
 int bw_openai_parse(struct bw_request *request, char *prompt, size_t prompt_room, const char *body,
                     size_t length, struct bw_err *err);

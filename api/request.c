@@ -194,7 +194,7 @@ static int read_schedule(const json_t *value, const char *pointer, void *out, st
                                 BW_MAX_STEPS);
     int code = BW_OK;
     for (size_t i = 0; !code && i < count; i++) {
-        char at[96];
+        char at[BW_POINTER_CHARS];
         snprintf(at, sizeof at, "%.64s/%zu", pointer, i);
         code = read_range(json_array_get(value, i), at, skip, err);
     }

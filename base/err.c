@@ -1,5 +1,7 @@
 #include "base/err.h"
 
+#include "base/text.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -11,6 +13,8 @@ static void record(struct bw_err *err, int code, const char *field, const char *
     err->code = code;
     snprintf(err->field, sizeof err->field, "%s", field);
     vsnprintf(err->message, sizeof err->message, format, args);
+    bw_text_mend(err->field);
+    bw_text_mend(err->message);
 }
 
 int bw_err_set(struct bw_err *err, int code, const char *format, ...)

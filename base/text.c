@@ -60,6 +60,19 @@ bool bw_text_same(const char *a, const char *b)
     return strcasecmp(a, b) == 0;
 }
 
+void bw_text_mend(char *text)
+{
+    size_t length = strlen(text), tail = 0;
+    while (tail < length && tail < 3 && (text[length - 1 - tail] & 0xc0) == 0x80)
+        tail++;
+    if (tail == length)
+        return;
+    unsigned char lead = (unsigned char)text[length - 1 - tail];
+    size_t wanted = lead >= 0xf0 ? 3 : lead >= 0xe0 ? 2 : lead >= 0xc0 ? 1 : 0;
+    if (tail < wanted)
+        text[length - 1 - tail] = '\0';
+}
+
 const char *bw_text_after(const char *text, const char *prefix)
 {
     size_t length = strlen(prefix);

@@ -19,6 +19,10 @@ bool bw_text_to_size(const char *text, int *width, int *height);
 /* ASCII letters compare without case. */
 bool bw_text_same(const char *a, const char *b);
 
+/* Remove a UTF-8 character that the end of a buffer has cut in half, so that cut text stays text.
+ */
+void bw_text_mend(char *text);
+
 /* The start of `text` without `prefix`, or NULL if it does not begin with it. */
 const char *bw_text_after(const char *text, const char *prefix);
 

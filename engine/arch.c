@@ -38,6 +38,22 @@ static int read_text(const json_t *text, char out[BW_NAME_CHARS], struct bw_err 
     return BW_OK;
 }
 
+bool bw_arch_is_global(const struct bw_arch *arch, int brick)
+{
+    return arch->bricks[brick].size == arch->image_size;
+}
+
+/* Can every brick cover a side of that length? */
+static bool side_tiles(const struct bw_arch *arch, int side)
+{
+    for (int k = 0; k < arch->brick_count; k++) {
+        const struct bw_brick_shape *b = &arch->bricks[k];
+        if (side < b->size ? side % b->patch : !bw_arch_is_global(arch, k) && side % b->size)
+            return false;
+    }
+    return side > 0;
+}
+
 static int read_brick(struct bw_arch *arch, const json_t *entry, struct bw_err *err)
 {
     struct bw_brick_shape b;
@@ -67,6 +83,9 @@ static int read_bricks(struct bw_arch *arch, const json_t *root, struct bw_err *
     int code = BW_OK;
     for (size_t k = 0; !code && k < count; k++)
         code = read_brick(arch, json_array_get(bricks, k), err);
+    while (!code &&
+           !side_tiles(arch, arch->min_size)) // ends at image_size, which all bricks divide
+        arch->min_size++;
     return code;
 }
 
@@ -81,8 +100,11 @@ static int read_classes(struct bw_arch *arch, const json_t *root, struct bw_err 
     arch->class_names = calloc((size_t)arch->class_count + 1, sizeof *arch->class_names);
     if (!arch->class_names)
         return bw_err_set(err, BW_ENOMEM, "out of memory for class names");
-    for (int i = 0; !code && i < arch->class_count; i++)
+    for (int i = 0; !code && i < arch->class_count; i++) {
         code = read_text(json_array_get(names, (size_t)i), arch->class_names[i], err);
+        if (!code && bw_arch_class(arch, arch->class_names[i]) != i)
+            code = refuse(err, "two classes have the same name, letter case aside");
+    }
     return code;
 }
 
@@ -197,22 +219,6 @@ void bw_arch_release(struct bw_arch *arch)
 uint8_t bw_arch_full_mask(const struct bw_arch *arch)
 {
     return (uint8_t)((1u << arch->brick_count) - 1);
-}
-
-bool bw_arch_is_global(const struct bw_arch *arch, int brick)
-{
-    return arch->bricks[brick].size == arch->image_size;
-}
-
-/* Can every brick cover a side of that length? */
-static bool side_tiles(const struct bw_arch *arch, int side)
-{
-    for (int k = 0; k < arch->brick_count; k++) {
-        const struct bw_brick_shape *b = &arch->bricks[k];
-        if (side < b->size ? side % b->patch : !bw_arch_is_global(arch, k) && side % b->size)
-            return false;
-    }
-    return side > 0;
 }
 
 bool bw_arch_tiles(const struct bw_arch *arch, int width, int height)

@@ -33,7 +33,7 @@ struct bw_loss_table {
 struct bw_arch {
     char name[BW_NAME_CHARS];
     int image_size; // training side, pixels
-    int min_size;   // smallest side a picture may have, pixels
+    int min_size;   // smallest side a picture may have, pixels; the bricks can tile it
     int channels;
     int class_count;
     char (*class_names)[BW_NAME_CHARS]; // [class_count], owned

@@ -2,6 +2,8 @@
  * tensor and measures, the second converts into the memory reserved in between. */
 #include "engine/model.h"
 
+#include "base/text.h"
+
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -208,6 +210,7 @@ static void copy_metadata(const struct bw_safetensors *st, const char *key, char
 {
     const char *text = bw_safetensors_metadata(st, key);
     snprintf(out, room, "%s", text ? text : "");
+    bw_text_mend(out);
 }
 
 int bw_model_read(struct bw_model **model, const struct bw_safetensors *st, struct bw_err *err)

@@ -1,5 +1,6 @@
 #include "engine/plan.h"
 
+#include "base/text.h"
 #include "engine/cost.h"
 #include "engine/schedule.h"
 
@@ -13,6 +14,7 @@ static int refuse_class(const struct bw_arch *arch, const char *name, struct bw_
     for (int i = 0; i < arch->class_count && at < sizeof names; i++)
         at += (size_t)snprintf(names + at, sizeof names - at, "%s%s", i ? ", " : "",
                                arch->class_names[i]);
+    bw_text_mend(names);
     if (!arch->class_count)
         return bw_err_set_field(err, BW_ERANGE, "/class", "%s is unconditional: it has no classes",
                                 arch->name);

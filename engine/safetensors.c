@@ -196,7 +196,7 @@ int bw_safetensors_parse(struct bw_safetensors *st, const void *bytes, size_t si
 
 int bw_safetensors_open(struct bw_safetensors *st, const char *path, struct bw_err *err)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     struct stat info;
     if (fd < 0)
         return bw_err_set(err, BW_EIO, "%s: %s", path, strerror(errno));

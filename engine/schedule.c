@@ -104,10 +104,10 @@ static void masks_for_t_break(const struct bw_arch *arch, double t_break, int st
 }
 
 /* The first step that a range up to `until` does not hold; forgives the rounding of a fraction such
- * as 1/3 written in decimals. */
+ * as 2/3 written with six decimals. */
 static int range_end(double until, int steps)
 {
-    return (int)ceil(until * steps - 1e-6);
+    return (int)ceil(until * steps - 1e-3);
 }
 
 static int masks_for_ranges(const struct bw_arch *arch, const struct bw_skip *skip, int steps,

@@ -21,6 +21,7 @@ struct bw_team {
     // Written by the caller before a round opens, read by members that took a task of it.
     bw_team_fn *fn;
     void *context;
+    int first; // the number of the round's first task
 
     _Atomic uint64_t ticket; // round << 40 | count << 20 | next task
     atomic_int left;         // tasks of the round not finished yet
@@ -66,7 +67,7 @@ static void work(struct bw_team *team, int member)
     while (next_of(ticket) < count_of(ticket)) {
         if (!atomic_compare_exchange_weak(&team->ticket, &ticket, ticket + 1))
             continue;
-        team->fn(team->context, next_of(ticket), member);
+        team->fn(team->context, team->first + next_of(ticket), member);
         if (atomic_fetch_sub(&team->left, 1) == 1 && member > 0) {
             pthread_mutex_lock(&team->lock);
             if (team->caller_sleeps)
@@ -199,11 +200,14 @@ void bw_team_run(struct bw_team *team, bw_team_fn *fn, void *context, int count)
             fn(context, task, 0);
         return;
     }
-    assert(count < MAX_TASKS);
-    team->fn = fn; // every task of the last round is finished: nobody reads these now
-    team->context = context;
-    atomic_store(&team->left, count);
-    open_round(team, count);
-    work(team, 0);
-    wait_until_finished(team);
+    for (int first = 0; first < count; first += MAX_TASKS - 1) {
+        int tasks = count - first < MAX_TASKS - 1 ? count - first : MAX_TASKS - 1;
+        team->fn = fn; // every task of the last round is finished: nobody reads these now
+        team->context = context;
+        team->first = first;
+        atomic_store(&team->left, tasks);
+        open_round(team, tasks);
+        work(team, 0);
+        wait_until_finished(team);
+    }
 }

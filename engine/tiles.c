@@ -3,6 +3,7 @@
 #include "engine/tiles.h"
 
 #include <stddef.h>
+#include <stdint.h>
 
 /* Overlapping windows along one side: at most size/2 apart, the first at 0, the last at the end. */
 static int window_count(int length, int size)
@@ -16,7 +17,7 @@ static int window_count(int length, int size)
 static int window_offset(int i, int count, int length, int size)
 {
     int n = count - 1;
-    return n ? (i * (length - size) + n / 2) / n : 0;
+    return n ? (int)(((int64_t)i * (length - size) + n / 2) / n) : 0;
 }
 
 static int modulo(int value, int by)
@@ -153,9 +154,13 @@ void bw_cover_scatter(const struct bw_cover *cover, int channels, int first, int
 static float weight_sum(int i, int windows, int length, int tile)
 {
     float sum = 0;
-    for (int w = 0; w < windows; w++) {
+    int64_t before = (int64_t)(i - tile) * (windows - 1); // windows up to here end before i
+    int first = before > 0 ? (int)(before / (length - tile)) : 0;
+    for (int w = first; w < windows; w++) {
         int inside = i - window_offset(w, windows, length, tile);
-        if (inside >= 0 && inside < tile)
+        if (inside < 0)
+            break;
+        if (inside < tile)
             sum += ramp(inside, tile, windows);
     }
     return sum;

@@ -1,5 +1,6 @@
 /* libjpeg reports errors by a callback that must not return; the longjmp below ends in the one
- * frame that owns the compressor. */
+ * frame that calls the library. Its output goes straight into a bw_buf, so nothing is left to free
+ * but the compressor. */
 #include "image/jpeg.h"
 
 #include <stdio.h> // jpeglib.h wants it first
@@ -9,17 +10,23 @@
 #include <stdbool.h>
 #include <stdlib.h>
 
-struct failure {
-    struct jpeg_error_mgr base;
+enum { BLOCK_BYTES = 16384 };
+
+struct encoder {
+    struct jpeg_compress_struct jpeg;
+    struct jpeg_error_mgr errors;
+    struct jpeg_destination_mgr destination;
     jmp_buf back;
     char message[JMSG_LENGTH_MAX];
+    struct bw_buf *out;
+    JOCTET block[BLOCK_BYTES];
 };
 
 static void on_error(j_common_ptr info)
 {
-    struct failure *failure = (struct failure *)info->err;
-    failure->base.format_message(info, failure->message);
-    longjmp(failure->back, 1);
+    struct encoder *e = info->client_data;
+    e->errors.format_message(info, e->message);
+    longjmp(e->back, 1);
 }
 
 static void on_message(j_common_ptr info)
@@ -27,12 +34,36 @@ static void on_message(j_common_ptr info)
     (void)info; // warnings of an encoder concern nobody; libraries do not print
 }
 
-/* False if the library failed; failure->message then says why. */
-static bool compress(struct jpeg_compress_struct *jpeg, struct failure *failure,
-                     const unsigned char *rgb, int width, int height, int quality)
+static void begin_output(j_compress_ptr jpeg)
 {
-    if (setjmp(failure->back))
+    struct encoder *e = jpeg->client_data;
+    e->destination.next_output_byte = e->block;
+    e->destination.free_in_buffer = BLOCK_BYTES;
+}
+
+static boolean flush_block(j_compress_ptr jpeg)
+{
+    struct encoder *e = jpeg->client_data;
+    bw_buf_add(e->out, e->block, BLOCK_BYTES); // a failure is remembered there
+    begin_output(jpeg);
+    return TRUE;
+}
+
+static void end_output(j_compress_ptr jpeg)
+{
+    struct encoder *e = jpeg->client_data;
+    bw_buf_add(e->out, e->block, BLOCK_BYTES - e->destination.free_in_buffer);
+}
+
+/* False if the library failed; e->message then says why. */
+static bool compress(struct encoder *e, const unsigned char *rgb, int width, int height,
+                     int quality)
+{
+    struct jpeg_compress_struct *jpeg = &e->jpeg;
+    if (setjmp(e->back))
         return false;
+    jpeg_create_compress(jpeg);
+    jpeg->dest = &e->destination;
     jpeg->image_width = (JDIMENSION)width;
     jpeg->image_height = (JDIMENSION)height;
     jpeg->input_components = 3;
@@ -54,24 +85,23 @@ static bool compress(struct jpeg_compress_struct *jpeg, struct failure *failure,
 int bw_jpeg_encode(const unsigned char *rgb, int width, int height, int quality, struct bw_buf *out,
                    struct bw_err *err)
 {
-    struct failure failure = {.message = ""};
-    struct jpeg_compress_struct jpeg;
-    unsigned char *bytes = NULL;
-    unsigned long count = 0;
+    struct encoder *e = calloc(1, sizeof *e);
+    if (!e)
+        return bw_err_set(err, BW_ENOMEM, "out of memory for a JPEG of %dx%d", width, height);
+    e->out = out;
+    e->jpeg.err = jpeg_std_error(&e->errors);
+    e->jpeg.client_data = e;
+    e->errors.error_exit = on_error;
+    e->errors.output_message = on_message;
+    e->destination.init_destination = begin_output;
+    e->destination.empty_output_buffer = flush_block;
+    e->destination.term_destination = end_output;
     int code = BW_OK;
-    jpeg.err = jpeg_std_error(&failure.base);
-    failure.base.error_exit = on_error;
-    failure.base.output_message = on_message;
-    jpeg_create_compress(&jpeg);
-    jpeg_mem_dest(&jpeg, &bytes, &count);
-    if (compress(&jpeg, &failure, rgb, width, height, quality)) {
-        bw_buf_add(out, bytes, count);
-        if (out->failed)
-            code = bw_err_set(err, BW_ENOMEM, "out of memory for a JPEG of %lu bytes", count);
-    } else {
-        code = bw_err_set(err, BW_EIO, "JPEG encoder: %s", failure.message);
-    }
-    jpeg_destroy_compress(&jpeg);
-    free(bytes);
+    if (!compress(e, rgb, width, height, quality))
+        code = bw_err_set(err, BW_EIO, "JPEG encoder: %s", e->message);
+    else if (out->failed)
+        code = bw_err_set(err, BW_ENOMEM, "out of memory for a JPEG of %dx%d", width, height);
+    jpeg_destroy_compress(&e->jpeg);
+    free(e);
     return code;
 }

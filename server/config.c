@@ -67,6 +67,14 @@ static int set_choice(const struct setting *s, int *slot, const char *value)
     return -1;
 }
 
+/* Can a configuration file say this value? */
+static bool fits_a_line(const char *value)
+{
+    size_t length = strlen(value);
+    return !strchr(value, '\n') && !isspace((unsigned char)value[0]) &&
+           !(length && isspace((unsigned char)value[length - 1]));
+}
+
 /* Set one setting; `from` says in the error where the value came from. */
 static int set(struct bw_config *config, int index, const char *value, const char *from,
                struct bw_err *err)
@@ -83,6 +91,10 @@ static int set(struct bw_config *config, int index, const char *value, const cha
     case TEXT:
         if (strlen(value) >= (size_t)s->high)
             return bw_err_set(err, BW_ERANGE, "%s: %s: too long", from, s->name);
+        if (!fits_a_line(value))
+            return bw_err_set(err, BW_ERANGE,
+                              "%s: %s: begins or ends with a space, or holds a line end", from,
+                              s->name);
         strcpy(slot, value);
         return BW_OK;
     case INTEGER:
@@ -118,13 +130,12 @@ static char *trim(char *text)
     return text;
 }
 
-/* "name = value", a comment after '#', or nothing. */
+/* "name = value", a comment that begins with '#', or nothing. */
 static int apply_line(struct bw_config *config, char *line, const char *from, const bool *fixed,
                       struct bw_err *err)
 {
-    line[strcspn(line, "#")] = '\0';
     line = trim(line);
-    if (!*line)
+    if (!*line || *line == '#')
         return BW_OK;
     char *equals = strchr(line, '=');
     if (!equals)
@@ -156,6 +167,8 @@ static int apply_file(struct bw_config *config, const char *path, const bool *fi
 {
     struct bw_buf text = {.ceiling_bytes = FILE_CEILING_BYTES};
     int code = bw_buf_add_file(&text, path, err);
+    if (!code && text.data && strlen(text.data) != text.length_bytes)
+        code = bw_err_set(err, BW_ERANGE, "%s: holds a NUL byte", path);
     if (!code)
         code = bw_config_apply_text(config, text.data ? text.data : "", path, fixed, err);
     bw_buf_release(&text);

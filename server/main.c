@@ -61,6 +61,10 @@ static int load_model(struct server *s, struct bw_err *err)
     if (!code && s->model->arch.channels != 3)
         code = bw_err_set(err, BW_ERANGE, "%s: pictures of %d channels cannot be encoded",
                           s->config.model, s->model->arch.channels);
+    if (!code &&
+        (int64_t)s->model->arch.image_size * s->model->arch.image_size > s->config.max_area)
+        code = bw_err_set(err, BW_ERANGE, "max-area %d does not hold the model's own %dx%d pixels",
+                          s->config.max_area, s->model->arch.image_size, s->model->arch.image_size);
     return code;
 }
 

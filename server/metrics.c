@@ -81,6 +81,19 @@ double bw_metrics_speed(struct bw_metrics *m)
     return speed;
 }
 
+/* A label's value between its quotes. */
+static void add_label(struct bw_buf *out, const char *text)
+{
+    for (; *text; text++) {
+        if (*text == '\\' || *text == '"')
+            bw_buf_addf(out, "\\%c", *text);
+        else if (*text == '\n')
+            bw_buf_add_text(out, "\\n");
+        else
+            bw_buf_add(out, text, 1);
+    }
+}
+
 static void family(struct bw_buf *out, const char *name, const char *type, const char *help)
 {
     bw_buf_addf(out, "# HELP brickwork_%s %s\n# TYPE brickwork_%s %s\n", name, help, name, type);
@@ -138,9 +151,9 @@ static void render_work(const struct bw_metrics *m, int brick_count, struct bw_b
 void bw_metrics_render(struct bw_metrics *m, const struct bw_gauges *g, struct bw_buf *out)
 {
     family(out, "build_info", "gauge", "What is running; always 1.");
-    bw_buf_addf(out,
-                "brickwork_build_info{version=\"" BW_VERSION "\",model=\"%s\",digest=\"%s\"} 1\n",
-                g->model, g->digest);
+    bw_buf_add_text(out, "brickwork_build_info{version=\"" BW_VERSION "\",model=\"");
+    add_label(out, g->model);
+    bw_buf_addf(out, "\",digest=\"%s\"} 1\n", g->digest);
     value(out, "uptime_seconds", "gauge", "Seconds since the start.", g->uptime_s);
     value(out, "queue_pictures", "gauge", "Pictures waiting for a worker.", g->queued);
     value(out, "queue_bound_pictures", "gauge", "Pictures that may wait.", g->queue_bound);

@@ -18,7 +18,9 @@ int bw_queue_push(struct bw_queue *queue, struct bw_job *jobs, int count, struct
 {
     int code = BW_OK;
     pthread_mutex_lock(&queue->lock);
-    if (queue->count + count > queue->bound) {
+    if (queue->closed) {
+        code = bw_err_set(err, BW_EBUSY, "the service is stopping");
+    } else if (queue->count + count > queue->bound) {
         code =
             bw_err_set(err, BW_EBUSY, "%d of at most %d pictures wait already, %d more do not fit",
                        queue->count, queue->bound, count);

@@ -1,0 +1,29 @@
+/* OpenAI bodies, and prompts against class names. */
+#include "api/openai.h"
+#include "api/problem.h"
+#include "tests/fuzz/fuzz.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t count)
+{
+    static const char names[][BW_NAME_CHARS] = {"apples", "cherries", "grapes",
+                                                "other fruits and nuts", "--"};
+    struct bw_request request;
+    struct bw_err err = {0};
+    char prompt[64], *text = fuzz_text(bytes, count);
+    int class = bw_openai_class(text, names, 5);
+    MUST(class >= -1 && class < 4);
+    if (bw_openai_parse(&request, prompt, sizeof prompt, (const char *)bytes, count, &err)) {
+        char *body = bw_problem_render(bw_problem_of(&err), &err, "id", 1);
+        MUST(err.code == BW_ESYNTAX || err.code == BW_ERANGE);
+        MUST(body);
+        free(body);
+    } else {
+        MUST(*prompt && strlen(prompt) < sizeof prompt);
+        MUST(request.count >= 1 && request.count <= BW_MAX_COUNT && request.quality >= 1);
+        MUST(request.format == BW_FORMAT_PNG || request.format == BW_FORMAT_JPEG);
+        class = bw_openai_class(prompt, names, 5);
+        MUST(class >= -1 && class < 4);
+    }
+    free(text);
+    return 0;
+}

@@ -1,0 +1,56 @@
+/* What the JPEG encoder does when memory runs out: malloc() here refuses one large block at a time,
+ * each in a child of its own, because what used to be a crash would end the other tests. Sanitizers
+ * bring their own malloc(), so under them every child simply succeeds. */
+#include "image/jpeg.h"
+#include "tests/unit/check.h"
+#include "tests/unit/random.h"
+
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { SIDE = 256, LARGE_BYTES = 4096, MOST_BLOCKS = 24 };
+
+static int blocks_left = -1; // large blocks until the refused one; negative: never
+
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+void *__libc_malloc(size_t size);
+
+void *malloc(size_t size)
+{
+    if (blocks_left >= 0 && size >= LARGE_BYTES && blocks_left-- == 0)
+        return NULL;
+    return __libc_malloc(size);
+}
+#endif
+
+static unsigned char rgb[SIDE * SIDE * 3];
+
+static void jpeg_without_memory(void)
+{
+    uint64_t random = 1;
+    for (size_t i = 0; i < sizeof rgb; i++)
+        rgb[i] = (unsigned char)random_next(&random);
+    for (int refused = 0; refused < MOST_BLOCKS; refused++) {
+        pid_t child = fork();
+        if (child == 0) {
+            struct bw_buf out = {0};
+            struct bw_err err = {0};
+            fclose(stderr);
+            blocks_left = refused;
+            int code = bw_jpeg_encode(rgb, SIDE, SIDE, 95, &out, &err);
+            blocks_left = -1;
+            bw_buf_release(&out);
+            _exit(code == BW_OK || *err.message ? 0 : 1);
+        }
+        int status = -1;
+        waitpid(child, &status, 0);
+        CHECK_OF(WIFEXITED(status) && WEXITSTATUS(status) == 0, "block %d: wait status %d", refused,
+                 status);
+    }
+}
+
+int main(void)
+{
+    static const struct check_test tests[] = {TEST(jpeg_without_memory)};
+    return CHECK_RUN("memory", tests);
+}

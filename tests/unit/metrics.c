@@ -1,0 +1,191 @@
+/* The text is read as a Prometheus server reads it. */
+#include "server/metrics.h"
+
+#include "tests/unit/check.h"
+
+#include <ctype.h>
+
+static struct bw_metrics metrics;
+
+static void fill(void)
+{
+    static const uint8_t masks[] = {7, 1, 6};
+    bw_metrics_init(&metrics);
+    for (int i = 0; i < 40; i++)
+        bw_metrics_request(&metrics, i % 3 ? "/v1/generate" : "/livez", i % 5 ? 200 : 422,
+                           pow(2, i) / 1e3, 10);
+    for (int i = 0; i < BW_OUTCOMES; i++)
+        bw_metrics_picture(&metrics, (enum bw_outcome)i, 1000 * i);
+    bw_metrics_step(&metrics, masks, 3, 3, 20, 4e9);
+    bw_metrics_step(&metrics, masks, 70, 0, 1e9, 4e9);
+}
+
+static struct bw_buf rendered(const char *model)
+{
+    struct bw_buf text = {0};
+    const struct bw_gauges gauges = {
+        .model = model, .digest = "d", .brick_count = 3, .queued = 5, .uptime_s = 1.5};
+    bw_metrics_render(&metrics, &gauges, &text);
+    return text;
+}
+
+/* "name{label="value",...} number", to the letter of the format. */
+static bool well_formed(const char *line)
+{
+    const char *c = line;
+    while (isalnum((unsigned char)*c) || *c == '_')
+        c++;
+    if (c == line || isdigit((unsigned char)*line))
+        return false;
+    if (*c == '{') {
+        do {
+            c++;
+            while (isalnum((unsigned char)*c) || *c == '_')
+                c++;
+            if (*c++ != '=' || *c++ != '"')
+                return false;
+            for (; *c != '"'; c++) {
+                if (!*c || (*c == '\\' && !strchr("\\\"n", *++c)))
+                    return false;
+            }
+            c++;
+        } while (*c == ',');
+        if (*c++ != '}')
+            return false;
+    }
+    char *end;
+    if (*c != ' ')
+        return false;
+    strtod(c + 1, &end);
+    return end != c + 1 && !*end;
+}
+
+static void check_lines(char *text)
+{
+    char *rest = text, *line;
+    CHECK(text[strlen(text) - 1] == '\n');
+    while ((line = strsep(&rest, "\n")) && rest) {
+        CHECK_OF(strncmp(line, "brickwork_", 10) == 0 ||
+                     strncmp(line, "# HELP brickwork_", 17) == 0 ||
+                     strncmp(line, "# TYPE brickwork_", 17) == 0,
+                 "%s", line);
+        CHECK_OF(*line == '#' || well_formed(line), "%s", line);
+    }
+}
+
+static void every_line_is_well_formed(void)
+{
+    fill();
+    struct bw_buf text = rendered("pomology-128");
+    check_lines(text.data);
+    bw_buf_release(&text);
+    bw_metrics_release(&metrics);
+}
+
+/* The name of a model is whatever its file says. */
+static void labels_are_escaped(void)
+{
+    fill();
+    struct bw_buf text = rendered("a\"b\\c\nforged 1");
+    check_lines(text.data);
+    CHECK(!strstr(text.data, "\nforged"));
+    bw_buf_release(&text);
+    bw_metrics_release(&metrics);
+}
+
+/* The number after that text, or -1. */
+static double number_of(const char *text, const char *name)
+{
+    const char *at = strstr(text, name);
+    return at ? strtod(at + strlen(name), NULL) : -1;
+}
+
+static void check_histogram(const char *text, const char *name, double count)
+{
+    char line[128];
+    double before = 0, bound = -1, value = 0;
+    int buckets = 0;
+    snprintf(line, sizeof line, "\nbrickwork_%s_bucket{le=\"", name);
+    for (const char *at = strstr(text, line); at; at = strstr(at + 1, line)) {
+        char *end;
+        double le = strtod(at + strlen(line), &end);
+        value = strtod(end + 2, NULL);
+        CHECK_OF(le > bound && value >= before, "%s %g: %g", name, le, value);
+        bound = le;
+        before = value;
+        buckets++;
+    }
+    CHECK_INT(buckets, BW_BUCKETS + 1);
+    CHECK(isinf(bound));
+    snprintf(line, sizeof line, "\nbrickwork_%s_count ", name);
+    CHECK_NEAR(number_of(text, line), value, 0);
+    CHECK_NEAR(value, count, 0);
+    snprintf(line, sizeof line, "\nbrickwork_%s_sum ", name);
+    CHECK(number_of(text, line) > 0);
+}
+
+static void histograms_are_cumulative(void)
+{
+    fill();
+    struct bw_buf text = rendered("m");
+    check_histogram(text.data, "request_seconds", 40);
+    check_histogram(text.data, "queue_wait_seconds", 3);
+    check_histogram(text.data, "step_seconds", 2);
+    check_histogram(text.data, "batch_pictures", 2);
+    CHECK_NEAR(number_of(text.data, "brickwork_queue_wait_seconds_bucket{le=\"1\"} "), 2, 0);
+    CHECK_NEAR(number_of(text.data, "brickwork_batch_pictures_bucket{le=\"3\"} "), 1, 0);
+    bw_buf_release(&text);
+    bw_metrics_release(&metrics);
+}
+
+static void counters_count(void)
+{
+    fill();
+    struct bw_buf text = rendered("m");
+    const char *t = text.data;
+    CHECK_NEAR(number_of(t, "requests_total{route=\"/livez\",status=\"422\"} "), 3, 0);
+    CHECK_NEAR(number_of(t, "requests_total{route=\"/v1/generate\",status=\"200\"} "), 21, 0);
+    CHECK_NEAR(number_of(t, "\nbrickwork_sent_bytes_total "), 400, 0);
+    CHECK_NEAR(number_of(t, "bricks_total{brick=\"0\",action=\"run\"} "), 2, 0);
+    CHECK_NEAR(number_of(t, "bricks_total{brick=\"2\",action=\"skipped\"} "), 1, 0);
+    CHECK_NEAR(number_of(t, "\nbrickwork_queue_pictures "), 5, 0);
+    CHECK_NEAR(number_of(t, "\nbrickwork_uptime_seconds "), 1.5, 0);
+    bw_buf_release(&text);
+    bw_metrics_release(&metrics);
+}
+
+static void speed_is_learnt(void)
+{
+    bw_metrics_init(&metrics);
+    CHECK(bw_metrics_speed(&metrics) > 0);
+    bw_metrics_step(&metrics, (uint8_t[]){1}, 1, 1, 10, 5e9);
+    CHECK_NEAR(bw_metrics_speed(&metrics), 5e8, 1);
+    for (int i = 0; i < 500; i++)
+        bw_metrics_step(&metrics, (uint8_t[]){1}, 1, 1, 10, 1e9);
+    CHECK_NEAR(bw_metrics_speed(&metrics), 1e8, 1e6);
+    bw_metrics_step(&metrics, (uint8_t[]){1}, 1, 1, 0, 1e9);
+    CHECK(isfinite(bw_metrics_speed(&metrics)));
+    bw_metrics_release(&metrics);
+}
+
+/* More series than there is room for are dropped, not written past the end. */
+static void series_are_bounded(void)
+{
+    bw_metrics_init(&metrics);
+    for (int status = 0; status < 3 * BW_MAX_SERIES; status++)
+        bw_metrics_request(&metrics, "/x", status, 1, 1);
+    CHECK_INT(metrics.series_count, BW_MAX_SERIES);
+    struct bw_buf text = rendered("m");
+    check_lines(text.data);
+    bw_buf_release(&text);
+    bw_metrics_release(&metrics);
+}
+
+int main(void)
+{
+    static const struct check_test tests[] = {
+        TEST(every_line_is_well_formed), TEST(labels_are_escaped),
+        TEST(histograms_are_cumulative), TEST(counters_count),
+        TEST(speed_is_learnt),           TEST(series_are_bounded)};
+    return CHECK_RUN("metrics", tests);
+}

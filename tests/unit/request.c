@@ -1,0 +1,349 @@
+/* Request bodies: the extremes that are allowed, everything just beyond, and the field it is. */
+#include "api/request.h"
+
+#include "api/problem.h"
+#include "api/response.h"
+#include "tests/unit/check.h"
+#include "tests/unit/random.h"
+
+#include <jansson.h>
+
+static int parse(struct bw_request *request, const char *body, struct bw_err *err)
+{
+    return bw_request_parse(request, body, strlen(body), err);
+}
+
+static void extremes_are_allowed(void)
+{
+    static const char *const bodies[] = {
+        "{}",
+        " { } \n",
+        "{\"n\":1}",
+        "{\"n\":8}",
+        "{\"steps\":1}",
+        "{\"steps\":256}",
+        "{\"guidance\":0}",
+        "{\"guidance\":20}",
+        "{\"guidance\":20.0}",
+        "{\"guidance\":1e-300}",
+        "{\"seed\":0}",
+        "{\"seed\":9007199254740991}",
+        "{\"index\":0}",
+        "{\"index\":4294967287}",
+        "{\"size\":\"1x1\"}",
+        "{\"size\":\"999999x999999\"}",
+        "{\"class\":null}",
+        "{\"class\":0}",
+        "{\"class\":2147483647}",
+        "{\"class\":\"\\u00e9\"}",
+        "{\"quality\":1}",
+        "{\"quality\":100}",
+        "{\"format\":\"jpeg\"}",
+        "{\"format\":\"png\"}",
+        "{\"solver\":\"dpmpp2m\"}",
+        "{\"solver\":\"heun\"}",
+        "{\"solver\":\"euler\"}",
+        "{\"skip\":\"none\"}",
+        "{\"skip\":\"any preset\"}",
+        "{\"skip\":{\"t_break\":0}}",
+        "{\"skip\":{\"t_break\":1}}",
+        "{\"skip\":{\"schedule\":[{\"until\":1,\"skip\":[]}]}}",
+        "{\"skip\":{\"schedule\":[{\"skip\":[0,7,7],\"until\":1e-9}]}}"};
+    for (size_t i = 0; i < sizeof bodies / sizeof *bodies; i++) {
+        struct bw_request request;
+        struct bw_err err = {0};
+        CHECK_OF(parse(&request, bodies[i], &err) == BW_OK, "%s: %s", bodies[i], err.message);
+    }
+}
+
+#define RANGE(text) "{\"skip\":{\"schedule\":[{\"until\":0.5,\"skip\":[0]}," text "]}}"
+
+static const struct {
+    const char *body, *field;
+} refused[] = {
+    {"{\"model\":\"\"}", "/model"},
+    {"{\"model\":7}", "/model"},
+    {"{\"model\":\"123456789012345678901234567890123456789012345678901234567890123456789012345678"
+     "901234567890123456\"}",
+     "/model"},
+    {"{\"class\":-1}", "/class"},
+    {"{\"class\":2147483648}", "/class"},
+    {"{\"class\":1.0}", "/class"},
+    {"{\"class\":\"\"}", "/class"},
+    {"{\"class\":true}", "/class"},
+    {"{\"class\":[]}", "/class"},
+    {"{\"n\":0}", "/n"},
+    {"{\"n\":9}", "/n"},
+    {"{\"n\":null}", "/n"},
+    {"{\"n\":\"1\"}", "/n"},
+    {"{\"n\":1.0}", "/n"},
+    {"{\"n\":9223372036854775807}", "/n"},
+    {"{\"n\":-9223372036854775808}", "/n"},
+    {"{\"size\":\"128\"}", "/size"},
+    {"{\"size\":\"0x0\"}", "/size"},
+    {"{\"size\":128}", "/size"},
+    {"{\"size\":null}", "/size"},
+    {"{\"steps\":0}", "/steps"},
+    {"{\"steps\":257}", "/steps"},
+    {"{\"steps\":1e1}", "/steps"},
+    {"{\"solver\":\"\"}", "/solver"},
+    {"{\"solver\":\"Heun\"}", "/solver"},
+    {"{\"solver\":0}", "/solver"},
+    {"{\"guidance\":-0.001}", "/guidance"},
+    {"{\"guidance\":20.001}", "/guidance"},
+    {"{\"guidance\":1e308}", "/guidance"},
+    {"{\"guidance\":\"1\"}", "/guidance"},
+    {"{\"seed\":-1}", "/seed"},
+    {"{\"seed\":9007199254740992}", "/seed"},
+    {"{\"seed\":null}", "/seed"},
+    {"{\"index\":-1}", "/index"},
+    {"{\"index\":4294967288}", "/index"},
+    {"{\"format\":\"webp\"}", "/format"},
+    {"{\"format\":\"\"}", "/format"},
+    {"{\"format\":1}", "/format"},
+    {"{\"quality\":0}", "/quality"},
+    {"{\"quality\":101}", "/quality"},
+    {"{\"skip\":\"\"}", "/skip"},
+    {"{\"skip\":null}", "/skip"},
+    {"{\"skip\":1}", "/skip"},
+    {"{\"skip\":[]}", "/skip"},
+    {"{\"skip\":{}}", "/skip"},
+    {"{\"skip\":{\"t_break\":0,\"schedule\":[]}}", "/skip"},
+    {"{\"skip\":{\"other\":0}}", "/skip/other"},
+    {"{\"skip\":{\"t_break\":1.01}}", "/skip/t_break"},
+    {"{\"skip\":{\"t_break\":-0.01}}", "/skip/t_break"},
+    {"{\"skip\":{\"t_break\":\"1\"}}", "/skip/t_break"},
+    {"{\"skip\":{\"schedule\":[]}}", "/skip/schedule"},
+    {"{\"skip\":{\"schedule\":{}}}", "/skip/schedule"},
+    {"{\"skip\":{\"schedule\":[7]}}", "/skip/schedule/0"},
+    {RANGE("{\"until\":1}"), "/skip/schedule/1"},
+    {RANGE("{\"skip\":[]}"), "/skip/schedule/1"},
+    {RANGE("{\"until\":0.5,\"skip\":[]}"), "/skip/schedule/1"},
+    {RANGE("{\"until\":0.1,\"skip\":[]}"), "/skip/schedule/1"},
+    {RANGE("{\"until\":1.1,\"skip\":[]}"), "/skip/schedule/1/until"},
+    {RANGE("{\"until\":\"1\",\"skip\":[]}"), "/skip/schedule/1/until"},
+    {RANGE("{\"until\":1,\"skip\":1}"), "/skip/schedule/1/skip"},
+    {RANGE("{\"until\":1,\"skip\":[8]}"), "/skip/schedule/1/skip"},
+    {RANGE("{\"until\":1,\"skip\":[-1]}"), "/skip/schedule/1/skip"},
+    {RANGE("{\"until\":1,\"skip\":[\"1\"]}"), "/skip/schedule/1/skip"},
+    {RANGE("{\"until\":1,\"skip\":[],\"x\":1}"), "/skip/schedule/1/x"},
+    {"{\"skip\":{\"schedule\":[{\"until\":0,\"skip\":[]}]}}", "/skip/schedule/0"},
+    {"{\"Steps\":1}", "/Steps"},
+    {"{\"\":1}", "/"},
+};
+
+static void fields_are_named(void)
+{
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
+        struct bw_request request = {.count = 77};
+        struct bw_err err = {0};
+        CHECK_OF(parse(&request, refused[i].body, &err) == BW_ERANGE, "%s", refused[i].body);
+        CHECK_OF(strcmp(err.field, refused[i].field) == 0, "%s: %s", refused[i].body, err.field);
+        CHECK(*err.message && request.count == 77);
+    }
+}
+
+/* RFC 6901: in a pointer "~" is "~0" and "/" is "~1". */
+static void pointers_are_escaped(void)
+{
+    struct bw_request request;
+    struct bw_err err = {0};
+    CHECK_INT(parse(&request, "{\"a/b~c\":1}", &err), BW_ERANGE);
+    CHECK_TEXT(err.field, "/a~1b~0c");
+}
+
+/* A long name is cut, but never inside a character: the reason has to reach the client. */
+static void long_names_stay_text(void)
+{
+    struct bw_request request;
+    for (int lead = 0; lead < 4; lead++) {
+        char body[300] = "{\"";
+        memset(body + 2, 'x', (size_t)lead);
+        for (int i = 0; i < 60; i++)
+            strcat(body, "\xe2\x82\xac");
+        strcat(body, "\":1}");
+        struct bw_err err = {0};
+        CHECK_INT(parse(&request, body, &err), BW_ERANGE);
+        char *problem = bw_problem_render(BW_PROBLEM_INVALID, &err, "id", 0);
+        CHECK_OF(problem && strstr(problem, "\"pointer\""), "%d letters before: %s", lead,
+                 problem ? problem : "no body");
+        free(problem);
+    }
+}
+
+static void what_is_not_a_json_object(void)
+{
+    static const char *const bodies[] = {"",
+                                         " ",
+                                         "[]",
+                                         "null",
+                                         "7",
+                                         "\"{}\"",
+                                         "{",
+                                         "{}x",
+                                         "{}{}",
+                                         "{\"n\":1,}",
+                                         "{'n':1}",
+                                         "{\"n\":1,\"n\":1}",
+                                         "{\"n\":NaN}",
+                                         "{\"guidance\":Infinity}",
+                                         "{\"n\":01}",
+                                         "{\"n\":+1}",
+                                         "{\"seed\":9223372036854775808}",
+                                         "{\"guidance\":1e999}",
+                                         "{\"model\":\"\xff\"}",
+                                         "{\"model\":\"\xc3\"}",
+                                         "{\"model\":\"\xed\xa0\x80\"}",
+                                         "{\"model\":\"a\\u0000b\"}",
+                                         "{\"model\":\"\\ud800\"}",
+                                         "{\"model\":\"a\nb\"}",
+                                         "\xef\xbb\xbf{}"};
+    for (size_t i = 0; i < sizeof bodies / sizeof *bodies; i++) {
+        struct bw_request request = {.count = 77};
+        struct bw_err err = {0};
+        CHECK_OF(parse(&request, bodies[i], &err) == BW_ESYNTAX, "%s", bodies[i]);
+        CHECK(!*err.field && *err.message && request.count == 77);
+    }
+    struct bw_request request;
+    CHECK_INT(bw_request_parse(&request, "{}\0", 3, NULL), BW_ESYNTAX);
+    CHECK_INT(bw_request_parse(&request, "{}x", 2, NULL), BW_OK);
+}
+
+static void deep_nesting(void)
+{
+    enum { DEPTH = 60000 };
+    char *body = malloc(DEPTH + 16);
+    struct bw_request request;
+    strcpy(body, "{\"skip\":");
+    memset(body + 8, '[', DEPTH);
+    CHECK_INT(bw_request_parse(&request, body, DEPTH, NULL), BW_ESYNTAX);
+    free(body);
+}
+
+static void too_many_ranges(void)
+{
+    static char body[40000] = "{\"skip\":{\"schedule\":[";
+    for (int i = 1; i <= BW_MAX_STEPS + 1; i++)
+        sprintf(body + strlen(body), "%s{\"until\":%.9f,\"skip\":[]}", i > 1 ? "," : "", i / 300.0);
+    strcat(body, "]}}");
+    struct bw_request request;
+    struct bw_err err = {0};
+    CHECK_INT(parse(&request, body, &err), BW_ERANGE);
+    CHECK_TEXT(err.field, "/skip/schedule");
+}
+
+static struct bw_skip random_skip(uint64_t *random)
+{
+    struct bw_skip skip = {.kind = (enum bw_skip_kind)random_int(random, 0, 3)};
+    if (skip.kind == BW_SKIP_PRESET)
+        strcpy(skip.preset, "balanced");
+    if (skip.kind == BW_SKIP_T_BREAK)
+        skip.t_break = random_unit(random);
+    if (skip.kind == BW_SKIP_SCHEDULE) {
+        skip.range_count = random_int(random, 1, BW_MAX_STEPS);
+        for (int i = 0; i < skip.range_count; i++)
+            skip.ranges[i] =
+                (struct bw_skip_range){(i + 1 - random_unit(random) / 2) / BW_MAX_STEPS,
+                                       (uint8_t)random_int(random, 0, 255)};
+    }
+    return skip;
+}
+
+static struct bw_request random_request(uint64_t *random)
+{
+    struct bw_request r = {.model = "a \"model\" \xc3\xa9\\",
+                           .count = random_int(random, 1, 8),
+                           .seeded = true,
+                           .format = (enum bw_format)random_int(random, 1, 2),
+                           .quality = random_int(random, 1, 100)};
+    struct bw_picture *p = &r.picture;
+    p->class_index = random_int(random, -2, 5);
+    if (p->class_index == BW_CLASS_NAMED)
+        strcpy(p->class_name, "other fruits \xf0\x9f\x8d\x8e");
+    p->width = random_int(random, 1, 999999);
+    p->height = random_int(random, 1, 999999);
+    p->steps = random_int(random, 1, BW_MAX_STEPS);
+    p->solver = (enum bw_solver)random_int(random, 0, 2);
+    p->guidance = random_int(random, 0, 1) ? 20 * random_unit(random) : random_int(random, 0, 20);
+    p->seed = random_next(random) & BW_MAX_SEED;
+    p->index = (uint32_t)random_next(random) % (UINT32_MAX - BW_MAX_COUNT);
+    p->skip = random_skip(random);
+    return r;
+}
+
+static void rendered_requests_come_back(void)
+{
+    uint64_t random = 10;
+    for (int i = 0; i < 2000; i++) {
+        struct bw_request want = random_request(&random), got;
+        char *text = bw_request_render(&want);
+        REQUIRE(text != NULL);
+        for (const char *c = text; *c; c++)
+            CHECK(*c >= ' ' && *c < 0x7f); // fit for a header field
+        REQUIRE(parse(&got, text, NULL) == BW_OK);
+        const struct bw_picture *a = &want.picture, *b = &got.picture;
+        CHECK(strcmp(got.model, want.model) == 0 && got.count == want.count && got.seeded);
+        CHECK(got.format == want.format && got.quality == want.quality);
+        CHECK(a->class_index == b->class_index && strcmp(a->class_name, b->class_name) == 0);
+        CHECK(a->width == b->width && a->height == b->height && a->steps == b->steps);
+        CHECK(a->solver == b->solver && a->guidance == b->guidance);
+        CHECK(a->seed == b->seed && a->index == b->index && a->skip.kind == b->skip.kind);
+        CHECK(a->skip.t_break == b->skip.t_break && a->skip.range_count == b->skip.range_count);
+        for (int r = 0; r < a->skip.range_count; r++)
+            CHECK(a->skip.ranges[r].until == b->skip.ranges[r].until &&
+                  a->skip.ranges[r].resting == b->skip.ranges[r].resting);
+        free(text);
+    }
+}
+
+static void fields_from_text(void)
+{
+    static const struct {
+        const char *field, *text;
+        int code;
+    } settings[] = {{"steps", "12", BW_OK},
+                    {"steps", "0", BW_ERANGE},
+                    {"steps", "1.5", BW_ERANGE},
+                    {"steps", "many", BW_ERANGE},
+                    {"steps", "", BW_ERANGE},
+                    {"size", "128x192", BW_OK},
+                    {"size", "128", BW_ERANGE},
+                    {"guidance", "2.5", BW_OK},
+                    {"guidance", "inf", BW_ERANGE},
+                    {"class", "lemons", BW_OK},
+                    {"class", "3", BW_OK},
+                    {"skip", "light", BW_OK},
+                    {"skip", "{\"t_break\":0.5}", BW_OK},
+                    {"skip", "{\"t_break\":2}", BW_ERANGE},
+                    {"skip", "{", BW_ESYNTAX},
+                    {"class", "\xff", BW_ESYNTAX},
+                    {"colour", "1", BW_ERANGE},
+                    {"format", "png", BW_OK},
+                    {"n", "99999999999999999999", BW_ERANGE}};
+    for (size_t i = 0; i < sizeof settings / sizeof *settings; i++) {
+        struct bw_request request = bw_request_default();
+        struct bw_err err = {0};
+        CHECK_OF(bw_request_set(&request, settings[i].field, settings[i].text, &err) ==
+                     settings[i].code,
+                 "%s %s: %s", settings[i].field, settings[i].text, err.message);
+    }
+    struct bw_request request = bw_request_default();
+    bw_request_set(&request, "steps", "12", NULL);
+    bw_request_set(&request, "class", "3", NULL);
+    bw_request_set(&request, "skip", "{\"t_break\":0.5}", NULL);
+    CHECK(request.picture.steps == 12 && request.picture.class_index == 3);
+    CHECK(request.picture.skip.kind == BW_SKIP_T_BREAK && request.picture.skip.t_break == 0.5);
+    bw_request_set(&request, "skip", "none", NULL);
+    CHECK(request.picture.skip.kind == BW_SKIP_NONE);
+}
+
+int main(void)
+{
+    static const struct check_test tests[] = {
+        TEST(extremes_are_allowed),      TEST(fields_are_named),
+        TEST(pointers_are_escaped),      TEST(long_names_stay_text),
+        TEST(what_is_not_a_json_object), TEST(deep_nesting),
+        TEST(too_many_ranges),           TEST(rendered_requests_come_back),
+        TEST(fields_from_text)};
+    return CHECK_RUN("request", tests);
+}
