@@ -7,12 +7,14 @@
 struct reading {
     struct bw_case *recorded;
     int brick_count, class_count;
+    bool has_kind;
 };
 
 static int read_kind(const json_t *value, const char *pointer, void *out, struct bw_err *err)
 {
     struct reading *r = out;
     const char *kind = json_string_value(value);
+    r->has_kind = true;
     r->recorded->sample = kind && strcmp(kind, "sample") == 0;
     if (!r->recorded->sample && !(kind && strcmp(kind, "denoise") == 0))
         return bw_err_set_field(err, BW_ERANGE, pointer, "not denoise or sample");
@@ -165,9 +167,11 @@ int bw_case_read(struct bw_case *recorded, const char *text, int brick_count, in
     json_t *root = bw_json_object(text, strlen(text), err);
     if (!root)
         return BW_ESYNTAX;
-    int code =
-        bw_json_read(root, "", fields, &(struct reading){&out, brick_count, class_count}, err);
+    struct reading reading = {&out, brick_count, class_count, false};
+    int code = bw_json_read(root, "", fields, &reading, err);
     json_decref(root);
+    if (!code && !reading.has_kind)
+        code = bw_err_set_field(err, BW_ERANGE, "/kind", "case has no kind");
     if (!code)
         code = check_complete(&out, err);
     if (!code)

@@ -179,23 +179,46 @@ static size_t next_word(const char **text)
     return length;
 }
 
-/* Length without the ending of a regular plural: cherries, mangoes, apples. */
-static size_t stem(const char *word, size_t length)
+enum { ROOTS = 4 };
+
+/* A word that this one may be the plural of: its first `length` letters, with a 'y' after them or
+ * not. */
+struct root {
+    size_t length; // 0: there is none
+    bool y;
+};
+
+/* The word itself, and what it is without -s, -es, and -ies: lemons, mangoes, cherries. */
+static struct root root_of(const char *word, size_t length, int which)
 {
-    static const char *const endings[] = {"ies", "es", "s", "y", "e"};
-    for (size_t i = 0; i < sizeof endings / sizeof *endings; i++) {
-        size_t cut = strlen(endings[i]);
-        if (length > cut + 2 && strncasecmp(word + length - cut, endings[i], cut) == 0)
-            return length - cut;
+    static const char *const endings[ROOTS] = {"", "s", "es", "ies"};
+    size_t cut = strlen(endings[which]);
+    if (length < cut + (cut ? 2 : 1) || strncasecmp(word + length - cut, endings[which], cut) != 0)
+        return (struct root){0, false};
+    if (which == 0 && (word[length - 1] | 32) == 'y')
+        return (struct root){length - 1, true};
+    return (struct root){length - cut, which == 3};
+}
+
+/* The same word, singular and plural aside. */
+static bool is_same_word(const char *a, size_t a_length, const char *b, size_t b_length)
+{
+    for (int i = 0; i < ROOTS; i++) {
+        struct root x = root_of(a, a_length, i);
+        for (int j = 0; x.length && j < ROOTS; j++) {
+            struct root y = root_of(b, b_length, j);
+            if (x.length == y.length && x.y == y.y && strncasecmp(a, b, x.length) == 0)
+                return true;
+        }
     }
-    return length;
+    return false;
 }
 
 static bool holds_word(const char *text, const char *word, size_t length)
 {
-    size_t count, wanted = stem(word, length);
+    size_t count;
     for (; (count = next_word(&text)) > 0; text += count) {
-        if (stem(text, count) == wanted && strncasecmp(text, word, wanted) == 0)
+        if (is_same_word(text, count, word, length))
             return true;
     }
     return false;

@@ -256,9 +256,12 @@ int bw_request_set(struct bw_request *request, const char *field, const char *te
     json_error_t syntax;
     json_t *value = literal ? json_loads(text, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, &syntax)
                             : json_string(text);
-    if (!value)
-        return bw_err_set(err, BW_ESYNTAX, "%s is not valid: %s", field,
-                          literal ? syntax.text : "not UTF-8");
+    if (!value) {
+        char pointer[BW_POINTER_CHARS];
+        snprintf(pointer, sizeof pointer, "/%s", field);
+        return bw_err_set_field(err, BW_ERANGE, pointer, "%s",
+                                literal ? syntax.text : "not valid UTF-8");
+    }
     json_t *object = json_object();
     json_object_set_new(object, field, value);
     int code = bw_json_read(object, "", request_fields, request, err);

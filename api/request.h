@@ -38,8 +38,8 @@ struct bw_request bw_request_default(void);
 int bw_request_parse(struct bw_request *request, const char *body, size_t length,
                      struct bw_err *err);
 
-/* Set one field from text: JSON if it is a number or an object, a string otherwise. Errors as
- * above; the request may then be half set. */
+/* Set one field from text: JSON if it is a number or an object, a string otherwise. BW_ERANGE with
+ * err->field; the request may then be half set. */
 int bw_request_set(struct bw_request *request, const char *field, const char *text,
                    struct bw_err *err);
 

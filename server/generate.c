@@ -37,7 +37,7 @@ static void respond_text(struct generation *g, char *body)
         bw_exchange_respond(g->exchange, 200, headers, body, strlen(body));
     } else {
         bw_err_set(&err, BW_ENOMEM, "out of memory for the answer");
-        bw_exchange_refuse(g->exchange, BW_PROBLEM_INTERNAL, &err, NULL, g->form == FORM_OPENAI);
+        bw_exchange_refuse(g->exchange, BW_PROBLEM_INTERNAL, &err, NULL);
     }
 }
 
@@ -86,8 +86,7 @@ static void respond(struct generation *g)
     int calls = bw_plan_evaluations(&g->jobs[0].plan) * g->request.count;
     for (int i = 0; i < g->request.count; i++) {
         if (g->jobs[i].err.code) {
-            bw_exchange_refuse(g->exchange, BW_PROBLEM_INTERNAL, &g->jobs[i].err, NULL,
-                               g->form == FORM_OPENAI);
+            bw_exchange_refuse(g->exchange, BW_PROBLEM_INTERNAL, &g->jobs[i].err, NULL);
             return;
         }
         images[i] = (struct bw_image){g->jobs[i].image.data, g->jobs[i].image.length_bytes};
@@ -169,40 +168,37 @@ static void client_left(void *context)
 
 /* ---- admission ---- */
 
-static void refuse(struct bw_exchange *x, const struct bw_err *err, bool openai)
+static void refuse(struct bw_exchange *x, const struct bw_err *err)
 {
-    bw_exchange_refuse(x, bw_problem_of(err), err, NULL, openai);
+    bw_exchange_refuse(x, bw_problem_of(err), err, NULL);
 }
 
 /* All work admitted so far at the speed of late: when the queue will be empty. */
-static void refuse_full(struct bw_service *service, struct bw_exchange *x, const struct bw_err *err,
-                        bool openai)
+static void refuse_full(struct bw_service *service, struct bw_exchange *x, const struct bw_err *err)
 {
     char seconds[24];
     double speed = bw_metrics_speed(&service->metrics) * service->config->workers;
     double wait_s = service->pending_flops / speed / 1e3;
     snprintf(seconds, sizeof seconds, "%.0f", wait_s > 1 ? ceil(wait_s) : 1);
-    bw_exchange_refuse(x, BW_PROBLEM_QUEUE_FULL, err, &(struct bw_header){"Retry-After", seconds},
-                       openai);
+    bw_exchange_refuse(x, BW_PROBLEM_QUEUE_FULL, err, &(struct bw_header){"Retry-After", seconds});
 }
 
 /* What is wrong with a request before its body is looked at; true if it was refused. */
-static bool refuse_early(struct bw_service *service, struct bw_exchange *x, bool openai)
+static bool refuse_early(struct bw_service *service, struct bw_exchange *x)
 {
     struct bw_err err = {0};
     const char *type = bw_exchange_header(x, "Content-Type");
     char media[32] = "";
     if (bw_http_is_draining(service->http)) {
         bw_err_set(&err, BW_EBUSY, "no new work is taken; another replica may");
-        bw_exchange_refuse(x, BW_PROBLEM_DRAINING, &err, &(struct bw_header){"Retry-After", "1"},
-                           openai);
+        bw_exchange_refuse(x, BW_PROBLEM_DRAINING, &err, &(struct bw_header){"Retry-After", "1"});
         return true;
     }
     if (type)
         snprintf(media, sizeof media, "%.*s", (int)strcspn(type, "; \t"), type);
     if (!bw_text_same(media, "application/json")) {
         bw_err_set(&err, BW_ESYNTAX, "Content-Type has to be application/json");
-        bw_exchange_refuse(x, BW_PROBLEM_MEDIA_TYPE, &err, NULL, openai);
+        bw_exchange_refuse(x, BW_PROBLEM_MEDIA_TYPE, &err, NULL);
         return true;
     }
     return false;
@@ -229,7 +225,9 @@ static int choose_form(const struct bw_exchange *x, struct bw_request *r)
 {
     const char *offers[3];
     enum bw_format formats[3];
+    char accept[BW_HEADERS_LIMIT];
     int count = 0;
+    bw_exchange_list(x, "Accept", accept, sizeof accept);
     for (int f = BW_FORMAT_JPEG; r->count == 1 && f <= BW_FORMAT_PNG; f++) {
         if (r->format == BW_FORMAT_ANY || (int)r->format == f) {
             formats[count] = (enum bw_format)f;
@@ -238,7 +236,7 @@ static int choose_form(const struct bw_exchange *x, struct bw_request *r)
     }
     formats[count] = r->format == BW_FORMAT_ANY ? BW_FORMAT_JPEG : r->format;
     offers[count++] = "application/json";
-    int chosen = bw_accept_choose(bw_exchange_header(x, "Accept"), offers, count);
+    int chosen = bw_accept_choose(accept, offers, count);
     if (chosen < 0)
         return -1;
     r->format = formats[chosen];
@@ -278,19 +276,18 @@ static void admit(struct bw_service *service, struct bw_exchange *x, enum form f
 {
     struct bw_plan plan;
     struct bw_err err = {0};
-    bool openai = form == FORM_OPENAI;
     if (complete(service, request, &err) ||
         bw_plan_make(&plan, &service->model->arch, &request->picture, service->config->max_area,
                      &err)) {
-        refuse(x, &err, openai);
+        refuse(x, &err);
         return;
     }
     struct generation *g = new_generation(service, x, form, request, &plan);
     if (!g) {
         bw_err_set(&err, BW_ENOMEM, "out of memory");
-        refuse(x, &err, openai);
+        refuse(x, &err);
     } else if (bw_queue_push(&service->queue, g->jobs, request->count, &err)) {
-        refuse_full(service, x, &err, openai);
+        refuse_full(service, x, &err);
         free_generation(g);
     } else {
         service->in_progress += request->count;
@@ -304,11 +301,11 @@ void bw_generate_handle(struct bw_service *service, struct bw_exchange *x)
     struct bw_request request;
     struct bw_err err = {0};
     size_t length;
-    if (refuse_early(service, x, false))
+    if (refuse_early(service, x))
         return;
     const char *body = bw_exchange_body(x, &length);
     if (bw_request_parse(&request, body, length, &err)) {
-        refuse(x, &err, false);
+        refuse(x, &err);
         return;
     }
     int form = choose_form(x, &request);
@@ -318,7 +315,7 @@ void bw_generate_handle(struct bw_service *service, struct bw_exchange *x)
                        ? "several pictures come as application/json only"
                        : "a picture comes as image/jpeg or image/png (field format allowing) or in "
                          "application/json");
-        bw_exchange_refuse(x, BW_PROBLEM_NOT_ACCEPTABLE, &err, NULL, false);
+        bw_exchange_refuse(x, BW_PROBLEM_NOT_ACCEPTABLE, &err, NULL);
         return;
     }
     admit(service, x, (enum form)form, &request);
@@ -330,18 +327,19 @@ void bw_generate_handle_openai(struct bw_service *service, struct bw_exchange *x
     const struct bw_arch *arch = &service->model->arch;
     struct bw_request request;
     struct bw_err err = {0};
-    char prompt[PROMPT_CHARS];
+    char prompt[PROMPT_CHARS], accept[BW_HEADERS_LIMIT];
     size_t length;
-    if (refuse_early(service, x, true))
+    if (refuse_early(service, x))
         return;
     const char *body = bw_exchange_body(x, &length);
     if (bw_openai_parse(&request, prompt, sizeof prompt, body, length, &err)) {
-        refuse(x, &err, true);
+        refuse(x, &err);
         return;
     }
-    if (bw_accept_choose(bw_exchange_header(x, "Accept"), offer, 1) < 0) {
+    bw_exchange_list(x, "Accept", accept, sizeof accept);
+    if (bw_accept_choose(accept, offer, 1) < 0) {
         bw_err_set(&err, BW_ERANGE, "pictures come in application/json here");
-        bw_exchange_refuse(x, BW_PROBLEM_NOT_ACCEPTABLE, &err, NULL, true);
+        bw_exchange_refuse(x, BW_PROBLEM_NOT_ACCEPTABLE, &err, NULL);
         return;
     }
     if (arch->class_count) {
@@ -350,7 +348,7 @@ void bw_generate_handle_openai(struct bw_service *service, struct bw_exchange *x
         if (class_index < 0) {
             bw_err_set_field(&err, BW_ERANGE, "/prompt",
                              "names no class of %s; GET /v1/models lists them", arch->name);
-            refuse(x, &err, true);
+            refuse(x, &err);
             return;
         }
         request.picture.class_index = class_index;

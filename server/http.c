@@ -71,6 +71,7 @@ struct bw_exchange {
     struct bw_buf body;
     size_t dropped_bytes;
     bool refused; // the request never reaches a handler
+    bool endless; // the end of its body cannot be found
     enum bw_problem refusal;
     const char *refusal_reason;
 
@@ -163,12 +164,16 @@ static void refuse_later(struct bw_exchange *x, enum bw_problem problem, const c
     x->refusal_reason = reason;
 }
 
-/* What one header field adds to the picture of a request that two servers could read differently.
- */
+/* What the header fields add to the picture of a request that two servers could read differently.
+ * The library parses in place, with a NUL for each byte of a line's end, so the next field has to
+ * begin two bytes after the last one's end, and four NULs follow the last: anything else is a NUL
+ * inside a value, a line without a name, a folded line or a bare line feed, all of which it lets
+ * pass. */
 struct framing {
+    const char *end; // of the last field's value
     int content_lengths, transfer_encodings, hosts;
     size_t bytes;
-    bool malformed;
+    bool malformed, endless;
 };
 
 static enum MHD_Result inspect_field(void *context, enum MHD_ValueKind kind, const char *name,
@@ -177,16 +182,17 @@ static enum MHD_Result inspect_field(void *context, enum MHD_ValueKind kind, con
     struct framing *f = context;
     (void)kind;
     f->bytes += name_length + value_length + 4;
-    f->malformed = f->malformed || strlen(name) != name_length ||
+    f->malformed = f->malformed || (f->end && name != f->end + 2) || strlen(name) != name_length ||
                    (value && strlen(value) != value_length) ||
                    (value && value[strcspn(value, "\r\n")] != '\0');
+    f->end = value ? value + value_length : NULL;
     for (size_t i = 0; i < name_length; i++)
         f->malformed = f->malformed || !isgraph((unsigned char)name[i]) || name[i] == ':';
     f->content_lengths += bw_text_same(name, "Content-Length");
     f->hosts += bw_text_same(name, "Host");
     if (bw_text_same(name, "Transfer-Encoding")) {
         f->transfer_encodings++;
-        f->malformed = f->malformed || !value || !bw_text_same(value, "chunked");
+        f->endless = f->endless || !value || !bw_text_same(value, "chunked");
     }
     return MHD_YES;
 }
@@ -195,8 +201,11 @@ static void check_framing(struct bw_exchange *x, const char *version)
 {
     struct framing f = {0};
     MHD_get_connection_values_n(x->mhd, MHD_HEADER_KIND, inspect_field, &f);
-    if (f.malformed)
+    if (f.malformed || (f.end && memcmp(f.end, "\0\0\0\0", 4) != 0))
         refuse_later(x, BW_PROBLEM_MALFORMED, "a header field is malformed");
+    if (f.endless)
+        refuse_later(x, BW_PROBLEM_MALFORMED, "chunked is the only transfer coding read here");
+    x->endless = f.endless;
     if (f.content_lengths + f.transfer_encodings > 1)
         refuse_later(x, BW_PROBLEM_MALFORMED, "the length of the body is given more than once");
     if (f.hosts > 1 || (f.hosts == 0 && strcmp(version, MHD_HTTP_VERSION_1_1) == 0))
@@ -308,7 +317,7 @@ static enum MHD_Result send_refusal(struct bw_exchange *x)
 {
     struct bw_err err = {0};
     bw_err_set(&err, BW_ESYNTAX, "%s", x->refusal_reason);
-    bw_exchange_refuse(x, x->refusal, &err, NULL, false);
+    bw_exchange_refuse(x, x->refusal, &err, NULL);
     return send_response(x);
 }
 
@@ -349,10 +358,12 @@ static enum MHD_Result answer(void *context, struct MHD_Connection *mhd, const c
         if (!x)
             return MHD_NO;
         x->connection->exchange = x;
-        if (announces_too_much(x)) {
-            x->connection->busy = true;
+        bool too_much = announces_too_much(x);
+        if (too_much)
             refuse_later(x, BW_PROBLEM_BODY_TOO_LARGE,
                          "the body is larger than this service reads");
+        if (too_much || x->endless) { // do not wait for the end of the body
+            x->connection->busy = true;
             return send_refusal(x);
         }
         return MHD_YES;
@@ -422,11 +433,12 @@ void bw_exchange_respond(struct bw_exchange *x, int status, const struct bw_head
 }
 
 void bw_exchange_refuse(struct bw_exchange *x, enum bw_problem problem, const struct bw_err *err,
-                        const struct bw_header *extra, bool openai)
+                        const struct bw_header *extra)
 {
     struct bw_header headers[3] = {{"Content-Type", "application/problem+json"}};
     if (extra)
         headers[1] = *extra;
+    bool openai = bw_text_after(x->path, BW_OPENAI_PREFIX) != NULL;
     char *body = bw_problem_render(problem, err, x->id, openai);
     bw_exchange_respond(x, bw_problem_status(problem), headers, body, body ? strlen(body) : 0);
 }
@@ -446,6 +458,30 @@ const char *bw_exchange_path(const struct bw_exchange *x)
 const char *bw_exchange_header(const struct bw_exchange *x, const char *name)
 {
     return MHD_lookup_connection_value(x->mhd, MHD_HEADER_KIND, name);
+}
+
+struct joining {
+    const char *name;
+    char *out;
+    size_t used, room;
+};
+
+static enum MHD_Result join_field(void *context, enum MHD_ValueKind kind, const char *name,
+                                  const char *value)
+{
+    struct joining *j = context;
+    (void)kind;
+    if (bw_text_same(name, j->name) && value && j->used < j->room)
+        j->used += (size_t)snprintf(j->out + j->used, j->room - j->used, "%s%s",
+                                    j->used ? ", " : "", value);
+    return MHD_YES;
+}
+
+void bw_exchange_list(const struct bw_exchange *x, const char *name, char *out, size_t room)
+{
+    struct joining j = {.name = name, .out = out, .room = room};
+    *out = '\0';
+    MHD_get_connection_values(x->mhd, MHD_HEADER_KIND, join_field, &j);
 }
 
 const char *bw_exchange_body(const struct bw_exchange *x, size_t *length)

@@ -16,6 +16,8 @@
 
 enum { BW_PATH_LIMIT = 2048, BW_HEADERS_LIMIT = 8192, BW_REQUEST_ID_CHARS = 65 };
 
+#define BW_OPENAI_PREFIX "/v1/images/"
+
 struct bw_http;
 struct bw_exchange; // one request and its response
 
@@ -63,6 +65,8 @@ int bw_http_connections(const struct bw_http *http);
 const char *bw_exchange_method(const struct bw_exchange *x);
 const char *bw_exchange_path(const struct bw_exchange *x);                     // decoded, no query
 const char *bw_exchange_header(const struct bw_exchange *x, const char *name); // or NULL
+/* All values of a field as one list, cut to `room`; "" if there is none (RFC 9110, section 5.3). */
+void bw_exchange_list(const struct bw_exchange *x, const char *name, char *out, size_t room);
 const char *bw_exchange_body(const struct bw_exchange *x, size_t *length);
 const char *bw_exchange_id(const struct bw_exchange *x); // X-Request-Id, the client's or our own
 
@@ -83,8 +87,9 @@ struct bw_header {
 void bw_exchange_respond(struct bw_exchange *x, int status, const struct bw_header *headers,
                          char *body, size_t length);
 
-/* Answer with a problem. `extra` is one more header or NULL. */
+/* Answer with a problem. `extra` is one more header or NULL. Under BW_OPENAI_PREFIX the problem
+ * also says what clients of that API read. */
 void bw_exchange_refuse(struct bw_exchange *x, enum bw_problem problem, const struct bw_err *err,
-                        const struct bw_header *extra, bool openai);
+                        const struct bw_header *extra);
 
 #endif

@@ -45,8 +45,7 @@ static void handle_readyz(struct bw_service *service, struct bw_exchange *x)
         return;
     }
     bw_err_set(&err, BW_EBUSY, "no new work is taken; another replica may");
-    bw_exchange_refuse(x, BW_PROBLEM_DRAINING, &err, &(struct bw_header){"Retry-After", "1"},
-                       false);
+    bw_exchange_refuse(x, BW_PROBLEM_DRAINING, &err, &(struct bw_header){"Retry-After", "1"});
 }
 
 static void handle_metrics(struct bw_service *service, struct bw_exchange *x)
@@ -144,11 +143,11 @@ void bw_routes_handle(void *context, struct bw_exchange *x)
         bool get = strcmp(route->method, "GET") == 0;
         bw_err_set(&err, BW_ERANGE, "%s takes %s", path, get ? "GET and HEAD" : "POST");
         bw_exchange_refuse(x, BW_PROBLEM_METHOD, &err,
-                           &(struct bw_header){"Allow", get ? "GET, HEAD" : "POST"}, false);
+                           &(struct bw_header){"Allow", get ? "GET, HEAD" : "POST"});
         return;
     }
     bw_err_set(&err, BW_ENOTFOUND, "GET /openapi.json lists the paths there are");
-    bw_exchange_refuse(x, BW_PROBLEM_NOT_FOUND, &err, NULL, false);
+    bw_exchange_refuse(x, BW_PROBLEM_NOT_FOUND, &err, NULL);
 }
 
 void bw_routes_observe(void *context, const struct bw_http_done *done)

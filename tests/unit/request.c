@@ -315,8 +315,8 @@ static void fields_from_text(void)
                     {"skip", "light", BW_OK},
                     {"skip", "{\"t_break\":0.5}", BW_OK},
                     {"skip", "{\"t_break\":2}", BW_ERANGE},
-                    {"skip", "{", BW_ESYNTAX},
-                    {"class", "\xff", BW_ESYNTAX},
+                    {"skip", "{", BW_ERANGE},
+                    {"class", "\xff", BW_ERANGE},
                     {"colour", "1", BW_ERANGE},
                     {"format", "png", BW_OK},
                     {"n", "99999999999999999999", BW_ERANGE}};

@@ -1,0 +1,246 @@
+"""A picture depends on its request alone, and every answer says how to get it again."""
+import io
+import json
+import pathlib
+import tempfile
+import unittest
+
+from PIL import Image
+
+from support import (COMMAND, JSON, POMOLOGY, ROOT, Client, Server, ServerCase, ask, in_parallel,
+                     run_program)
+
+BODY = {"steps": 3, "seed": 5, "class": "class 2"}
+
+
+def accept(value):
+    return {**JSON, "Accept": value}
+
+
+class TestSeeds(ServerCase):
+    """What makes pictures equal and what makes them differ."""
+
+    def test_same_request_same_bytes(self):
+        self.assertEqual(self.picture(BODY), self.picture(BODY))
+
+    def test_everything_that_matters_matters(self):
+        changes = [{}, {"seed": 6}, {"index": 1}, {"class": 3}, {"class": None}, {"steps": 4},
+                   {"solver": "euler"}, {"solver": "heun"}, {"guidance": 3}, {"size": "48x32"},
+                   {"skip": {"t_break": 0.5}}, {"quality": 50}]
+        bodies = [self.picture({**BODY, **change, "format": "jpeg"}) for change in changes]
+        self.assertEqual(len(set(bodies)), len(changes))
+
+    def test_defaults_are_what_the_document_says(self):
+        said = {"n": 1, "size": "32x32", "steps": 20, "solver": "dpmpp2m", "guidance": 1.5,
+                "index": 0, "skip": "none", "format": "jpeg", "quality": 90, "class": None}
+        self.assertEqual(self.picture({"seed": 3}), self.picture({"seed": 3, **said}))
+
+    def test_class_by_name_and_index(self):
+        by_name = self.picture(BODY)
+        self.assertEqual(by_name, self.picture({**BODY, "class": 2}))
+        self.assertEqual(by_name, self.picture({**BODY, "class": "CLASS 2"}))
+
+    def test_n_is_so_many_requests(self):
+        images = self.generate({**BODY, "n": 4, "index": 10}).images()
+        singles = [self.picture({**BODY, "index": 10 + i}) for i in range(4)]
+        self.assertEqual(images, singles)
+        self.assertEqual(len(set(images)), 4)
+
+    def test_random_seed_is_reported(self):
+        first, second = self.generate({"steps": 2}), self.generate({"steps": 2})
+        seeds = [int(answer.headers["Brickwork-Seed"]) for answer in (first, second)]
+        self.assertNotEqual(*seeds)
+        self.assertEqual(first.body, self.picture({"steps": 2, "seed": seeds[0]}))
+
+    def test_random_seed_is_reported_in_json(self):
+        answer = self.generate({"steps": 2, "n": 2})
+        seed = answer.json()["request"]["seed"]
+        again = self.generate({"steps": 2, "n": 2, "seed": seed})
+        self.assertEqual(answer.images(), again.images())
+
+    def test_same_bytes_in_a_crowd(self):
+        """Mixed work runs beside the request, in the same batches."""
+        others = [{"steps": 7, "size": "64x32"}, {"steps": 5, "skip": "fast"}, {"n": 3, "steps": 4},
+                  {"solver": "heun", "steps": 4, "class": 1}, {"guidance": 1, "steps": 9}]
+        reference = self.picture(BODY)
+        answers = in_parallel(24, lambda i: self.generate(BODY if i % 2 else others[i // 2 % 5]))
+        self.assertEqual({a.status for a in answers}, {200})
+        self.assertEqual({a.body for a in answers[1::2]}, {reference})
+
+
+class TestReplay(ServerCase):
+    """The effective request that comes back gives the same bytes again."""
+    model = POMOLOGY
+
+    REQUESTS = [
+        {"steps": 2},
+        {"steps": 6, "skip": "light"}, {"steps": 6, "skip": "balanced"},
+        {"steps": 6, "skip": "fast"},
+        {"steps": 2, "skip": {"t_break": 0.5}}, {"steps": 3, "skip": {"t_break": 1 / 3}},
+        {"steps": 5, "skip": {"schedule": [{"until": 0.4, "skip": [0, 2]}]}},
+        {"steps": 7, "skip": {"schedule": [{"until": 1 / 7, "skip": [1]},
+                                           {"until": 0.9, "skip": [0]}]}},
+        {"steps": 2, "solver": "heun"}, {"steps": 3, "solver": "euler"},
+        {"steps": 2, "guidance": 7.3, "format": "png"}, {"steps": 2, "quality": 31, "class": None},
+    ]
+
+    def test_by_header(self):
+        for body in self.REQUESTS:
+            with self.subTest(str(body)):
+                answer = self.generate({"class": "pears", "guidance": 1, **body})
+                self.assertEqual(answer.status, 200, answer.body)
+                again = self.generate(answer.headers["Brickwork-Request"].encode(), JSON)
+                self.assertEqual(again.body, answer.body)
+                self.assertEqual(again.headers["Brickwork-Request"],
+                                 answer.headers["Brickwork-Request"])
+
+    def test_by_json(self):
+        body = {"class": "plums", "steps": 2, "n": 2, "skip": "fast", "format": "png"}
+        answer = self.generate(body, accept("application/json"))
+        again = self.generate(answer.json()["request"], accept("application/json"))
+        self.assertEqual(again.images(), answer.images())
+        self.assertEqual(again.json()["request"], answer.json()["request"])
+
+    def test_presets_save_work(self):
+        """Less and less work, and a picture that differs: the preset was not just noted."""
+        costs = []
+        for preset in ["none", "light", "balanced", "fast"]:
+            answer = self.generate({"class": None, "steps": 8, "seed": 1, "skip": preset},
+                                   accept("application/json"))
+            costs.append(answer.json()["cost"]["gigaflops"])
+        self.assertEqual(costs, sorted(costs, reverse=True))
+        self.assertLess(costs[3], 0.6 * costs[0])
+
+    def test_sizes(self):
+        for size in [(128, 128), (128, 192), (192, 128), (256, 256), (128, 384)]:
+            with self.subTest(size):
+                body = {"class": 11, "guidance": 1, "seed": 1, "steps": 2, "size": "%dx%d" % size}
+                picture = Image.open(io.BytesIO(self.picture(body)))
+                picture.load()
+                self.assertEqual((picture.size, picture.mode), (size, "RGB"))
+
+    def test_command_line_makes_the_same_files(self):
+        body = {"class": "apples", "steps": 2, "seed": 8, "n": 2, "skip": "balanced",
+                "format": "png"}
+        images = self.generate(body).images()
+        options = [f"--{name}={value}" for name, value in body.items()]
+        with tempfile.TemporaryDirectory() as folder:
+            out = pathlib.Path(folder, "a.png")
+            result = run_program(COMMAND, "generate", *options, "--out", out, "--model", POMOLOGY)
+            self.assertEqual(result.returncode, 0, result.stderr)
+            files = [pathlib.Path(folder, f"a-{i}.png").read_bytes() for i in range(2)]
+        self.assertEqual(files, images)
+
+
+class TestFormats(ServerCase):
+    """What comes back as what."""
+
+    def test_accept(self):
+        jpeg, png, as_json = "image/jpeg", "image/png", "application/json"
+        cases = [
+            (None, {}, jpeg), ("", {}, jpeg), ("*/*", {}, jpeg), ("image/*", {}, jpeg),
+            ("image/png", {}, png), ("IMAGE/PNG", {}, png), ("image/jpeg", {}, jpeg),
+            ("image/png;q=0.5, image/jpeg;q=0.4", {}, png), ("image/png;q=0.5, */*", {}, jpeg),
+            ("image/png, image/*;q=0.9", {}, png), ("image/jpeg;q=0, */*", {}, png),
+            ("image/*;q=0, */*", {}, as_json), ("application/*", {}, as_json),
+            ("application/json", {}, as_json), ("application/json, image/png;q=0.9", {}, as_json),
+            ("text/html, image/webp, image/*;q=0.8, */*;q=0.5", {}, jpeg),
+            ("text/html", {}, None), ("image/webp", {}, None), ("*/*;q=0", {}, None),
+            ("image/png;q=0", {}, None), ("garbage", {}, None), (",,,", {}, None),
+            (None, {"format": "png"}, png), ("*/*", {"format": "png"}, png),
+            ("image/jpeg", {"format": "png"}, None),
+            ("application/json", {"format": "png"}, as_json),
+            (None, {"n": 2}, as_json), ("image/png", {"n": 2}, None),
+            ("image/png, application/json;q=0.1", {"n": 2}, as_json),
+        ]
+        for value, extra, expected in cases:
+            with self.subTest(accept=value, **extra):
+                headers = JSON if value is None else accept(value)
+                answer = self.generate({**BODY, **extra}, headers)
+                if expected is None:
+                    self.refused(answer, 406)
+                else:
+                    self.assertEqual((answer.status, answer.type), (200, expected))
+
+    def test_several_accept_fields_are_one_list(self):
+        """RFC 9110, section 5.3: fields of one name are their values joined by commas."""
+        with Client(self.server) as client:
+            client.sent = "POST", "/v1/generate"
+            body = json.dumps(BODY).encode()
+            client.connection.putrequest("POST", "/v1/generate")
+            for name, value in [("Content-Type", "application/json"), ("Accept", "text/html"),
+                                ("Accept", "image/png"), ("Content-Length", str(len(body)))]:
+                client.connection.putheader(name, value)
+            client.connection.endheaders(body)
+            self.assertEqual(client.receive().type, "image/png")
+
+    def test_formats_hold_the_same_picture(self):
+        """PNG is exact; JPEG at quality 100 is close to it."""
+        png = Image.open(io.BytesIO(self.picture({**BODY, "format": "png"})))
+        jpeg = Image.open(io.BytesIO(self.picture({**BODY, "format": "jpeg", "quality": 100})))
+        self.assertEqual((png.format, jpeg.format, png.size), ("PNG", "JPEG", jpeg.size))
+        far = [abs(a - b) for a, b in zip(png.tobytes(), jpeg.tobytes())]
+        self.assertLess(sum(far) / len(far), 3)
+
+    def test_quality_is_size(self):
+        sizes = [len(self.picture({**BODY, "format": "jpeg", "quality": q})) for q in (5, 50, 100)]
+        self.assertEqual(sizes, sorted(set(sizes)))
+
+    def test_nothing_but_the_picture(self):
+        """No EXIF, no comment, no text chunk: the file tells nothing about who asked."""
+        jpeg = Image.open(io.BytesIO(self.picture({**BODY, "format": "jpeg"})))
+        self.assertEqual(len(jpeg.getexif()), 0)
+        self.assertNotIn("comment", jpeg.info)
+        png = Image.open(io.BytesIO(self.picture({**BODY, "format": "png"})))
+        png.load()
+        self.assertEqual(png.text, {})
+
+    def test_json_says_what_it_holds(self):
+        answer = self.generate({**BODY, "format": "png", "index": 3}, accept("application/json"))
+        image = answer.json()["images"][0]
+        self.assertEqual((image["index"], image["media_type"]), (3, "image/png"))
+        self.assertEqual(answer.images()[0], self.picture({**BODY, "format": "png", "index": 3}))
+        self.assertEqual(answer.json()["id"], answer.headers["X-Request-Id"])
+
+    def test_headers_of_a_picture(self):
+        answer = self.generate(BODY)
+        self.assertRegex(answer.headers["Server-Timing"],
+                         r"^queue;dur=\S+, compute;dur=\S+, encode;dur=\S+, total;dur=\S+$")
+        model = ask(self.server, "GET", "/v1/models").json()["data"][0]
+        self.assertEqual(answer.headers["Brickwork-Model-Digest"], model["digest"])
+
+    def test_evaluations_are_counted(self):
+        """dpmpp2m calls once a step, heun twice but for the last; guidance doubles both."""
+        for extra, calls in [({}, 6), ({"guidance": 1}, 3), ({"class": None}, 3),
+                             ({"solver": "heun", "guidance": 1}, 5), ({"n": 2}, 12)]:
+            with self.subTest(extra):
+                answer = self.generate({**BODY, **extra}, accept("application/json"))
+                self.assertEqual(answer.json()["cost"]["evaluations"], calls)
+
+    def test_long_schedule_leaves_out_the_header(self):
+        """256 ranges do not fit into the replay header; the JSON has them."""
+        ranges = [{"until": (i + 1) / 256, "skip": [i % 2]} for i in range(256)]
+        body = {"steps": 256, "seed": 1, "guidance": 1, "skip": {"schedule": ranges}}
+        picture = self.generate(body)
+        self.assertEqual(picture.status, 200)
+        self.assertNotIn("Brickwork-Request", picture.headers)
+        replay = self.generate(body, accept("application/json")).json()["request"]
+        self.assertEqual(self.picture(replay), picture.body)
+
+
+class TestModels(unittest.TestCase):
+    """GET /v1/models describes the file that is loaded."""
+
+    def test_unconditional_model(self):
+        server = Server(model=ROOT / "tests/models/tiny-pr-32.safetensors")
+        self.addCleanup(server.stop)
+        model = ask(server, "GET", "/v1/models").json()["data"][0]
+        self.assertEqual((model["id"], model["classes"]), ("tiny-pr-32", []))
+        self.assertEqual([b["size"] for b in model["bricks"]], [32, 16, 8])
+        self.assertEqual(ask(server, "POST", "/v1/generate", {"steps": 2}).status, 200)
+        refusal = ask(server, "POST", "/v1/generate", {"class": 0})
+        self.assertEqual((refusal.status, refusal.json()["errors"][0]["pointer"]), (422, "/class"))
+
+
+if __name__ == "__main__":
+    unittest.main()
