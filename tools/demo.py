@@ -56,7 +56,7 @@ def main(program, out_dir):
         with urllib.request.urlopen(url + "/v1/models") as answer:
             model = json.load(answer)["data"][0]
         requests = [(name, {"class": name}) for name in model["classes"]]
-        requests.append(("apples, 5 % excess loss", {"class": "apples", "skip": "balanced"}))
+        requests.append(("apples, balanced", {"class": "apples", "skip": "balanced"}))
         pictures = []
         for name, request in requests:
             jpeg, headers = generate(url, steps=STEPS, seed=SEED, **request)

@@ -1,6 +1,6 @@
 /* Fuzz: what the targets share. */
-#ifndef BW_TESTS_FUZZ_H
-#define BW_TESTS_FUZZ_H
+#ifndef BW_TESTS_FUZZ_FUZZ_H
+#define BW_TESTS_FUZZ_FUZZ_H
 
 #include <stddef.h>
 #include <stdint.h>

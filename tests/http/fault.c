@@ -1,5 +1,5 @@
-/* Preloaded into the server by a test: the JPEG encoder fails in the middle of a picture, the way the
- * library itself fails when it has no memory left. */
+/* Preloaded into the server by a test: the JPEG encoder fails in the middle of a picture, the way
+ * the library itself fails when it has no memory left. */
 #include <stdio.h> // jpeglib.h wants it first
 
 #include <jpeglib.h>

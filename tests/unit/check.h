@@ -5,8 +5,8 @@
  * one line, "ok program/test" or "not ok program/test: file:line: claim". Claims are made on the
  * main thread only.
  */
-#ifndef BW_TESTS_CHECK_H
-#define BW_TESTS_CHECK_H
+#ifndef BW_TESTS_UNIT_CHECK_H
+#define BW_TESTS_UNIT_CHECK_H
 
 #include <math.h>
 #include <stdarg.h>

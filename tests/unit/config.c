@@ -148,9 +148,10 @@ static void files(void)
     struct bw_config c = bw_config_default();
     struct bw_err err = {0};
     CHECK_INT(apply(&c, "", &err), BW_OK);
-    CHECK_INT(
-        apply(&c, "# queue = 9\n\n  \t\r\n  # ten\r\n queue=10\r\n\tlisten = [::1]:0\nqueue = 12", &err),
-        BW_OK);
+    CHECK_INT(apply(&c,
+                    "# queue = 9\n\n  \t\r\n  # ten\r\n queue=10\r\n\tlisten = [::1]:0\nqueue = 12",
+                    &err),
+              BW_OK);
     CHECK(c.queue == 12);
     CHECK_TEXT(c.listen, "[::1]:0");
     CHECK_INT(apply(&c, "model = a = b", &err), BW_OK);

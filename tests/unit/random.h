@@ -1,7 +1,8 @@
 /* Random: numbers for property tests; the same on every run. */
-#ifndef BW_TESTS_RANDOM_H
-#define BW_TESTS_RANDOM_H
+#ifndef BW_TESTS_UNIT_RANDOM_H
+#define BW_TESTS_UNIT_RANDOM_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 /* splitmix64 (Steele et al., OOPSLA 2014). */

@@ -1,6 +1,6 @@
 /* Weights: model files in memory, made to order or made wrong. */
-#ifndef BW_TESTS_WEIGHTS_H
-#define BW_TESTS_WEIGHTS_H
+#ifndef BW_TESTS_UNIT_WEIGHTS_H
+#define BW_TESTS_UNIT_WEIGHTS_H
 
 #include "base/buf.h"
 #include "engine/model.h"
