@@ -11,7 +11,7 @@ CFLAGS ?= -O3 -g
 HOUSE  := -std=c11 -D_GNU_SOURCE -I. -I$(BUILD)/generated -fno-math-errno -ffp-contract=off -pthread \
           -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Wstrict-prototypes \
           -Wmissing-prototypes -Wundef -Wvla -Wimplicit-fallthrough $(WERROR)
-COMPILE = $(CC) $(HOUSE) $(CPPFLAGS) $(CFLAGS) $(SANITIZE)
+COMPILE = $(CC) $(HOUSE) $(ISA) $(CPPFLAGS) $(CFLAGS) $(SANITIZE)
 LINK    = $(CC) -pthread $(CFLAGS) $(SANITIZE) $(LDFLAGS)
 LDLIBS  := -lmicrohttpd -luv -ljansson -lopenblas -ljpeg -lpng -lnettle -lm
 
@@ -19,10 +19,10 @@ LDLIBS  := -lmicrohttpd -luv -ljansson -lopenblas -ljpeg -lpng -lnettle -lm
 PACKAGES_BUILD := gcc make libc6-dev libmicrohttpd-dev libuv1-dev libjansson-dev libopenblas-dev \
                   libjpeg62-turbo-dev libpng-dev nettle-dev python3 python3-yaml
 PACKAGES_DEMO  := $(PACKAGES_BUILD) python3-pil
-PACKAGES_TEST  := $(PACKAGES_BUILD) python3-pil python3-numpy python3-jsonschema curl
+PACKAGES_TEST  := $(PACKAGES_BUILD) python3-pil python3-numpy python3-jsonschema curl qemu-user
 PACKAGES_CHECK := $(PACKAGES_BUILD) clang-format
 
-BASE   := $(wildcard base/*.c engine/*.c image/*.c api/*.c)
+BASE   := $(wildcard base/*.c engine/*.c engine/kernels/*.c image/*.c api/*.c)
 SERVER := $(wildcard server/*.c) server/assets.S
 CLI    := $(wildcard cli/*.c)
 UNITS  := $(wildcard tests/unit/*.c)
@@ -113,6 +113,13 @@ $(BUILD)/fuzz/%: $(BUILD)/tests/fuzz/%.o $(BUILD)/tests/fuzz/driver.o \
 $(BUILD)/fault.so: tests/http/fault.c
 	@mkdir -p $(@D)
 	@echo "  link $@"; $(CC) -std=c11 -O2 -fPIC -shared -o $@ $<
+
+# The only files with instruction set flags: what they hold runs after the CPU was asked.
+AVX512 := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma
+$(BUILD)/engine/kernels/avx2.o: ISA := -mavx2 -mfma
+$(BUILD)/engine/kernels/avx512.o: ISA := $(AVX512)
+$(BUILD)/engine/kernels/avx512bf16.o: ISA := $(AVX512) -mavx512bf16
+$(BUILD)/engine/kernels/amx.o: ISA := $(AVX512) -mavx512bf16 -mamx-tile -mamx-bf16
 
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)

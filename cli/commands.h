@@ -4,16 +4,25 @@
 #define BW_CLI_COMMANDS_H
 
 #include "base/err.h"
+#include "engine/model.h"
 
 enum { BW_EXIT_OK = 0, BW_EXIT_FAILED = 1, BW_EXIT_USAGE = 2 };
 
 int bw_cmd_generate(int count, char **arguments);
 int bw_cmd_info(int count, char **arguments);
+int bw_cmd_bench(int count, char **arguments);
 int bw_cmd_denoise(int count, char **arguments);
 
 /* Threads to compute with: what the machine has, or what an option asks for (BW_ERANGE). */
 int bw_cmd_all_cores(void);
 int bw_cmd_threads(const char *text, int *threads, struct bw_err *err);
+
+/* The text of --precision: auto, bf16 or f32 (BW_ERANGE). */
+int bw_cmd_precision(const char *text, enum bw_precision *precision, struct bw_err *err);
+
+/* Choose the kernels and load a model for them. Errors as those of the two. */
+int bw_cmd_load(struct bw_model **model, const char *path, enum bw_precision precision,
+                struct bw_err *err);
 
 /* Print the error and turn it into an exit status: values the user chose are usage, the rest
  * failure. */

@@ -15,7 +15,7 @@ static const struct bw_option options[] = {
     {"model", "FILE", "the model (default: the one that came with the program)"},
     {"case", "FILE", "the recorded case, a safetensors file with metadata \"case\""},
     {"out", "FILE", "where the computed tensors go"},
-    {"precision", "f32", "arithmetic of the engine; f32 is the only one"},
+    {"precision", "P", "auto (bf16 where the CPU is fast at it), bf16 or f32"},
     {"threads", "N", "threads to compute with (default: all cores)"},
     {NULL, NULL, NULL},
 };
@@ -24,6 +24,7 @@ struct replay {
     char model_path[BW_PATH_CHARS];
     const char *case_path, *out_path;
     int threads;
+    enum bw_precision precision;
 
     struct bw_model *model;
     struct bw_denoiser *denoiser;
@@ -48,8 +49,8 @@ static int set_option(void *context, const char *name, const char *value, struct
         r->out_path = value;
     } else if (strcmp(name, "threads") == 0) {
         return bw_cmd_threads(value, &r->threads, err);
-    } else if (strcmp(value, "f32")) {
-        return bw_err_set(err, BW_ERANGE, "--precision: \"%s\" is not f32", value);
+    } else {
+        return bw_cmd_precision(value, &r->precision, err);
     }
     return BW_OK;
 }
@@ -165,7 +166,7 @@ static int open_case(struct replay *r, struct bw_err *err)
 
 static int replay(struct replay *r, struct bw_err *err)
 {
-    int code = bw_model_load(&r->model, r->model_path, err);
+    int code = bw_cmd_load(&r->model, r->model_path, r->precision, err);
     if (!code)
         code = open_case(r, err);
     if (!code)

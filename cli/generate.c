@@ -34,6 +34,7 @@ static const struct bw_option options[] = {
     {"format", "NAME", "jpeg or png (default: as --out ends, else jpeg)"},
     {"quality", "NUMBER", "of JPEG, 1 to 100 (default 90)"},
     {"out", "FILE", "where it goes; of several, FILE-0.EXT, FILE-1.EXT ... (default picture.EXT)"},
+    {"precision", "P", "auto (bf16 where the CPU is fast at it), bf16 or f32"},
     {"threads", "N", "threads to compute with (default: all cores)"},
     {NULL, NULL, NULL},
 };
@@ -43,6 +44,7 @@ struct session {
     char model_path[BW_PATH_CHARS];
     const char *out;
     int threads;
+    enum bw_precision precision;
     struct bw_model *model;
     struct bw_denoiser *denoiser;
     struct bw_sampler samplers[BW_MAX_COUNT];
@@ -54,6 +56,8 @@ static int set_option(void *context, const char *name, const char *value, struct
     struct session *s = context;
     if (strcmp(name, "threads") == 0)
         return bw_cmd_threads(value, &s->threads, err);
+    if (strcmp(name, "precision") == 0)
+        return bw_cmd_precision(value, &s->precision, err);
     if (strcmp(name, "model") == 0)
         snprintf(s->model_path, sizeof s->model_path, "%s", value);
     else if (strcmp(name, "out") == 0)
@@ -170,7 +174,7 @@ static void report(struct session *s, const struct bw_plan *plan, double duratio
 static int generate(struct session *s, struct bw_err *err)
 {
     struct bw_plan plan;
-    int code = bw_model_load(&s->model, s->model_path, err);
+    int code = bw_cmd_load(&s->model, s->model_path, s->precision, err);
     if (!code && s->model->arch.channels != 3)
         code = bw_err_set(err, BW_ERANGE, "the model's pictures have %d channels, not 3",
                           s->model->arch.channels);

@@ -60,7 +60,7 @@ int bw_cmd_info(int count, char **arguments)
         return BW_EXIT_OK;
     }
     if (!code)
-        code = bw_model_load(&model, path, &err);
+        code = bw_cmd_load(&model, path, BW_PRECISION_F32, &err);
     if (code)
         return bw_cmd_failed(&err);
     print_model(model, path);

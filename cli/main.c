@@ -13,6 +13,7 @@ static const struct {
 } commands[] = {
     {"generate", bw_cmd_generate, "make pictures and write them to files"},
     {"info", bw_cmd_info, "say what a model file holds"},
+    {"bench", bw_cmd_bench, "measure the machine's limits and how close the engine comes"},
     {"denoise", bw_cmd_denoise, "replay a recorded case, for comparison with the reference"},
 };
 
@@ -40,6 +41,21 @@ int bw_cmd_threads(const char *text, int *threads, struct bw_err *err)
         return bw_err_set(err, BW_ERANGE, "--threads: not an integer of 1..256");
     *threads = (int)count;
     return BW_OK;
+}
+
+int bw_cmd_precision(const char *text, enum bw_precision *precision, struct bw_err *err)
+{
+    if (!bw_kernels_precision(text, precision))
+        return bw_err_set(err, BW_ERANGE, "--precision: \"%s\" is not auto, bf16 or f32", text);
+    return BW_OK;
+}
+
+int bw_cmd_load(struct bw_model **model, const char *path, enum bw_precision precision,
+                struct bw_err *err)
+{
+    const struct bw_kernels *kernels;
+    int code = bw_kernels_choose(precision, &kernels, err);
+    return code ? code : bw_model_load(model, path, kernels, err);
 }
 
 int bw_cmd_failed(const struct bw_err *err)

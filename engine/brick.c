@@ -1,14 +1,14 @@
 /* Tiles never look at each other, so passes are worked through in chunks of a bounded number of
- * tokens. Within a chunk two kinds of task alternate: row blocks (everything that treats tokens one
- * by one, fused from the end of one transformer block to the qkv of the next) and attention (one
- * head of one query block of one tile). The only barriers are between the two. */
+ * tokens. Tokens move in row blocks: part of a tile, or several whole tiles.
+ *
+ * Where a block holds whole tiles, one task takes it from pixels to pixels, through all transformer
+ * blocks, while it stays in the cache; nothing waits for anything. Where a tile is larger than a
+ * block, two kinds of task alternate: row blocks (everything that treats tokens one by one, from
+ * the end of one transformer block to the qkv of the next) and attention (one head of one query
+ * block of one tile), with a barrier between them. */
 #include "engine/brick.h"
 
-#include "engine/gemm.h"
-#include "engine/ops.h"
-
 #include <assert.h>
-#include <math.h>
 #include <string.h>
 
 enum {
@@ -16,7 +16,7 @@ enum {
     CHUNK_TOKENS = 2048, // tokens per chunk, unless one tile alone has more
 };
 
-/* Up to BLOCK_ROWS tokens of one pass: part of a tile, or several whole tiles. */
+/* Up to BLOCK_ROWS tokens of one pass. */
 struct row_block {
     const struct bw_pass *pass;
     int first; // token of the pass
@@ -26,25 +26,33 @@ struct row_block {
 
 /* Up to BLOCK_ROWS queries of one tile against all its keys. */
 struct query_block {
-    int tile_at;        // first token of the tile in the chunk
-    int tokens;         // of the tile
-    int first, queries; // of the tile
+    int tile_at; // first token of the tile in the chunk
+    int tokens;  // of the tile
+    int first, queries;
+};
+
+/* The tokens of a block or chunk between the steps of a transformer block. */
+struct stream {
+    float *tokens;           // [rows, hidden]
+    unsigned char *qkv;      // activations [rows, 3*hidden]
+    unsigned char *attended; // activations [rows, hidden]
+    float *pixels;           // [rows, patch*patch*channels]
 };
 
 /* What one thread needs for itself. */
 struct member_scratch {
-    float *patches; // [BLOCK_ROWS, most inputs*patch*patch]
-    float *norm;    // [BLOCK_ROWS, hidden]
-    float *wide;    // [BLOCK_ROWS, mlp_ratio*hidden]
-    float *scores;  // [BLOCK_ROWS, most tile tokens]
+    float *patches;      // [BLOCK_ROWS, most inputs*patch*patch]
+    void *narrowed;      // activations of patches
+    void *norm;          // activations [BLOCK_ROWS, hidden]
+    void *wide;          // activations [BLOCK_ROWS, mlp_ratio*hidden]
+    float *product;      // [BLOCK_ROWS, most outputs of a layer]
+    void *attention;     // the kernels'
+    struct stream block; // of BLOCK_ROWS rows
 };
 
 struct bw_brick_scratch {
     int capacity;                // tokens of a chunk
-    float *tokens;               // [capacity, hidden]
-    float *qkv;                  // [capacity, 3*hidden]
-    float *attended;             // [capacity, hidden]
-    float *pixels;               // [capacity, most patch*patch*channels]
+    struct stream chunk;         // of `capacity` rows
     struct row_block *blocks;    // [capacity]
     struct query_block *queries; // [capacity]
     struct member_scratch *members;
@@ -56,34 +64,69 @@ static int larger(int a, int b)
     return a > b ? a : b;
 }
 
+/* The largest of what the bricks of a model need. */
+struct extent {
+    int tile_tokens, patch_inputs, pixel_outputs;
+};
+
+static struct extent measure(const struct bw_model *model)
+{
+    struct extent e = {0};
+    for (int k = 0; k < model->arch.brick_count; k++) {
+        const struct bw_brick *b = &model->bricks[k];
+        e.tile_tokens = larger(e.tile_tokens, b->side_tokens * b->side_tokens);
+        e.patch_inputs = larger(e.patch_inputs, b->embed.inputs);
+        e.pixel_outputs = larger(e.pixel_outputs, b->final.outputs);
+    }
+    return e;
+}
+
+static struct stream take_stream(struct bw_arena *arena, const struct bw_model *model, size_t rows,
+                                 int pixel_outputs)
+{
+    size_t hidden = (size_t)model->arch.hidden, bytes = (size_t)model->kernels->activation_bytes;
+    return (struct stream){
+        .tokens = BW_TAKE(arena, float, rows *hidden),
+        .qkv = bw_arena_take(arena, rows * 3 * hidden, bytes),
+        .attended = bw_arena_take(arena, rows * hidden, bytes),
+        .pixels = BW_TAKE(arena, float, rows *(size_t)pixel_outputs),
+    };
+}
+
+static struct member_scratch take_member(struct bw_arena *arena, const struct bw_model *model,
+                                         const struct extent *e)
+{
+    size_t rows = BLOCK_ROWS, hidden = (size_t)model->arch.hidden;
+    size_t bytes = (size_t)model->kernels->activation_bytes;
+    size_t ends = (size_t)model->kernels->ends->activation_bytes;
+    size_t wide = (size_t)larger(3, model->arch.mlp_ratio) * hidden;
+    int head = model->arch.hidden / model->arch.heads;
+    return (struct member_scratch){
+        .patches = BW_TAKE(arena, float, rows *(size_t)e->patch_inputs),
+        .narrowed = bw_arena_take(arena, rows * (size_t)bw_kernels_stride(e->patch_inputs), ends),
+        .norm = bw_arena_take(arena, rows * hidden, ends > bytes ? ends : bytes),
+        .wide = bw_arena_take(arena, rows * wide, bytes),
+        .product = BW_TAKE(arena, float, rows *wide),
+        .attention = bw_arena_take(arena, model->kernels->attention_bytes(e->tile_tokens, head), 1),
+        .block = take_stream(arena, model, rows, e->pixel_outputs),
+    };
+}
+
 struct bw_brick_scratch *bw_brick_scratch_take(struct bw_arena *arena, const struct bw_model *model,
                                                int threads)
 {
-    size_t hidden = (size_t)model->arch.hidden;
-    int tokens = 0, inputs = 0, outputs = 0;
-    for (int k = 0; k < model->arch.brick_count; k++) {
-        const struct bw_brick *b = &model->bricks[k];
-        tokens = larger(tokens, b->side_tokens * b->side_tokens);
-        inputs = larger(inputs, b->embed.inputs);
-        outputs = larger(outputs, b->final.outputs);
-    }
-    size_t capacity = (size_t)larger(tokens, CHUNK_TOKENS);
-    struct bw_brick_scratch plan = {.capacity = (int)capacity};
+    const struct extent e = measure(model);
+    size_t capacity = (size_t)larger(e.tile_tokens, CHUNK_TOKENS);
     struct bw_brick_scratch *scratch = BW_TAKE(arena, struct bw_brick_scratch, 1);
-    plan.tokens = BW_TAKE(arena, float, capacity *hidden);
-    plan.qkv = BW_TAKE(arena, float, capacity * 3 * hidden);
-    plan.attended = BW_TAKE(arena, float, capacity *hidden);
-    plan.pixels = BW_TAKE(arena, float, capacity *(size_t)outputs);
-    plan.blocks = BW_TAKE(arena, struct row_block, capacity);
-    plan.queries = BW_TAKE(arena, struct query_block, capacity);
-    plan.members = BW_TAKE(arena, struct member_scratch, (size_t)threads);
+    struct bw_brick_scratch plan = {
+        .capacity = (int)capacity,
+        .chunk = take_stream(arena, model, capacity, e.pixel_outputs),
+        .blocks = BW_TAKE(arena, struct row_block, capacity),
+        .queries = BW_TAKE(arena, struct query_block, capacity),
+        .members = BW_TAKE(arena, struct member_scratch, (size_t)threads),
+    };
     for (int i = 0; i < threads; i++) {
-        struct member_scratch member = {
-            .patches = BW_TAKE(arena, float, (size_t)BLOCK_ROWS *(size_t)inputs),
-            .norm = BW_TAKE(arena, float, BLOCK_ROWS *hidden),
-            .wide = BW_TAKE(arena, float, BLOCK_ROWS *hidden *(size_t)model->arch.mlp_ratio),
-            .scores = BW_TAKE(arena, float, (size_t)BLOCK_ROWS *(size_t)tokens),
-        };
+        struct member_scratch member = take_member(arena, model, &e);
         if (scratch)
             plan.members[i] = member;
     }
@@ -100,44 +143,129 @@ struct chunk {
     int block; // transformer block whose attention was computed last; -1 before the first
 };
 
-/* y[rows, outputs] = x[rows, inputs] w^T, without the bias */
-static void product(int rows, const struct bw_linear *layer, const float *x, float *y)
+/* The stream from one of its rows on. */
+static struct stream stream_at(const struct chunk *c, const struct stream *s, int row)
 {
-    bw_gemm_nt(rows, layer->outputs, layer->inputs, 1, x, layer->inputs, layer->w, layer->inputs, y,
-               layer->outputs);
+    size_t hidden = (size_t)c->model->arch.hidden, at = (size_t)row;
+    size_t bytes = (size_t)c->model->kernels->activation_bytes;
+    return (struct stream){
+        .tokens = s->tokens + at * hidden,
+        .qkv = s->qkv + at * 3 * hidden * bytes,
+        .attended = s->attended + at * hidden * bytes,
+        .pixels = s->pixels + at * (size_t)c->brick->final.outputs,
+    };
+}
+
+/* A product of one layer; what is left out is zero. */
+static struct bw_product layer_product(const struct member_scratch *m, int rows,
+                                       const struct bw_linear *layer, const void *a)
+{
+    return (struct bw_product){.rows = rows,
+                               .outputs = layer->outputs,
+                               .inputs = layer->inputs,
+                               .a = a,
+                               .a_stride = bw_kernels_stride(layer->inputs),
+                               .w = layer->w,
+                               .bias = layer->b,
+                               .y_stride = layer->outputs,
+                               .scratch = m->product};
 }
 
 /* Pixels to tokens: patches, their embedding, and where each token sits in its tile. */
-static void embed(const struct chunk *c, const struct row_block *b, struct member_scratch *m,
-                  float *x)
+static void embed(const struct chunk *c, const struct row_block *b, const struct member_scratch *m,
+                  float *tokens)
 {
     const struct bw_cover *cover = &b->pass->cover;
+    const struct bw_linear *layer = &c->brick->embed;
     int hidden = c->model->arch.hidden;
     bw_cover_gather(cover, &b->pass->input, b->first, b->rows, m->patches);
-    product(b->rows, &c->brick->embed, m->patches, x);
-    for (int i = 0; i < b->rows; i++, x += hidden) {
+    const struct bw_kernels *kernels = c->model->kernels->ends;
+    kernels->narrow(b->rows, layer->inputs, m->patches, m->narrowed);
+    struct bw_product p = layer_product(m, b->rows, layer, m->narrowed);
+    p.store = BW_STORE_FLOAT;
+    p.y = tokens;
+    kernels->product(&p);
+    for (int i = 0; i < b->rows; i++, tokens += hidden) {
         int inside = (b->first + i) % cover->tile_tokens;
         int place = inside / cover->tokens_x * c->brick->side_tokens + inside % cover->tokens_x;
-        bw_add_bias(1, hidden, c->brick->embed.b, x);
-        bw_add_bias(1, hidden, c->brick->positions + (size_t)place * (size_t)hidden, x);
+        const float *position = c->brick->positions + (size_t)place * (size_t)hidden;
+        for (int j = 0; j < hidden; j++)
+            tokens[j] += position[j];
     }
+}
+
+static const float *modulation_of(const struct chunk *c, const struct row_block *b, int j)
+{
+    return b->pass->modulation + c->brick->modulation_at +
+           (size_t)j * 6 * (size_t)c->model->arch.hidden;
+}
+
+/* What precedes attention in transformer block j; after the last block, tokens to pixels. */
+static void begin_block(const struct chunk *c, const struct row_block *b, int j,
+                        const struct member_scratch *m, const struct stream *s)
+{
+    const float *shift = modulation_of(c, b, j);
+    int hidden = c->model->arch.hidden;
+    bool last = j == c->brick->shape.depth;
+    const struct bw_kernels *kernels = last ? c->model->kernels->ends : c->model->kernels;
+    kernels->norm(b->rows, hidden, s->tokens, shift, shift + hidden, m->norm);
+    struct bw_product p =
+        layer_product(m, b->rows, last ? &c->brick->final : &c->brick->blocks[j].qkv, m->norm);
+    p.store = last ? BW_STORE_FLOAT : BW_STORE_ACTIVATION;
+    p.y = last ? (void *)s->pixels : s->qkv;
+    kernels->product(&p);
 }
 
 /* What follows attention in transformer block j: projection and MLP, each gated into the stream. */
 static void finish_block(const struct chunk *c, const struct row_block *b, int j,
-                         const float *modulation, struct member_scratch *m, float *x)
+                         const struct member_scratch *m, const struct stream *s)
 {
+    const struct bw_kernels *kernels = c->model->kernels;
     const struct bw_block *block = &c->brick->blocks[j];
+    const float *modulation = modulation_of(c, b, j);
     int hidden = c->model->arch.hidden;
-    const float *gate1 = modulation + 2 * hidden, *shift2 = modulation + 3 * hidden;
-    const float *scale2 = modulation + 4 * hidden, *gate2 = modulation + 5 * hidden;
-    product(b->rows, &block->proj, c->s->attended + (size_t)b->at * (size_t)hidden, m->norm);
-    bw_add_gated(b->rows, hidden, m->norm, block->proj.b, gate1, x);
-    bw_modulated_norm(b->rows, hidden, x, shift2, scale2, m->norm);
-    product(b->rows, &block->fc1, m->norm, m->wide);
-    bw_add_bias_gelu(b->rows, block->fc1.outputs, block->fc1.b, m->wide);
-    product(b->rows, &block->fc2, m->wide, m->norm);
-    bw_add_gated(b->rows, hidden, m->norm, block->fc2.b, gate2, x);
+
+    struct bw_product proj = layer_product(m, b->rows, &block->proj, s->attended);
+    proj.store = BW_STORE_GATED;
+    proj.gate = modulation + 2 * hidden;
+    proj.y = s->tokens;
+    kernels->product(&proj);
+
+    kernels->norm(b->rows, hidden, s->tokens, modulation + 3 * hidden, modulation + 4 * hidden,
+                  m->norm);
+    struct bw_product fc1 = layer_product(m, b->rows, &block->fc1, m->norm);
+    fc1.store = BW_STORE_ACTIVATION;
+    fc1.gelu = true;
+    fc1.y = m->wide;
+    kernels->product(&fc1);
+
+    struct bw_product fc2 = layer_product(m, b->rows, &block->fc2, m->wide);
+    fc2.store = BW_STORE_GATED;
+    fc2.gate = modulation + 5 * hidden;
+    fc2.y = s->tokens;
+    kernels->product(&fc2);
+}
+
+/* One head of some queries of the tile whose stream begins at `tile`. */
+static void attend(const struct chunk *c, const struct member_scratch *m, const struct stream *tile,
+                   int tokens, int first, int queries, int head)
+{
+    size_t bytes = (size_t)c->model->kernels->activation_bytes;
+    size_t hidden = (size_t)c->model->arch.hidden * bytes;
+    int width = c->model->arch.hidden / c->model->arch.heads;
+    const unsigned char *head_at = tile->qkv + (size_t)(head * width) * bytes;
+    c->model->kernels->attention(&(struct bw_attention){
+        .queries = queries,
+        .tokens = tokens,
+        .width = width,
+        .q = head_at + (size_t)first * 3 * hidden,
+        .k = head_at + hidden,
+        .v = head_at + 2 * hidden,
+        .stride = 3 * c->model->arch.hidden,
+        .out = tile->attended + (size_t)first * hidden + (size_t)(head * width) * bytes,
+        .out_stride = c->model->arch.hidden,
+        .scratch = m->attention,
+    });
 }
 
 /* Task: carry one row block from the last attention to the next one, or to pixels after the last.
@@ -146,49 +274,48 @@ static void run_rows(void *context, int task, int member)
 {
     const struct chunk *c = context;
     const struct row_block *b = &c->s->blocks[task];
-    struct member_scratch *m = &c->s->members[member];
-    int hidden = c->model->arch.hidden, next = c->block + 1;
-    float *x = c->s->tokens + (size_t)b->at * (size_t)hidden;
-    const float *modulation = b->pass->modulation + c->brick->modulation_at;
+    const struct member_scratch *m = &c->s->members[member];
+    struct stream s = stream_at(c, &c->s->chunk, b->at);
     if (c->block < 0)
-        embed(c, b, m, x);
+        embed(c, b, m, s.tokens);
     else
-        finish_block(c, b, c->block, modulation + (size_t)c->block * 6 * (size_t)hidden, m, x);
-    modulation += (size_t)next * 6 * (size_t)hidden;
-    bw_modulated_norm(b->rows, hidden, x, modulation, modulation + hidden, m->norm);
-    const struct bw_linear *layer;
-    float *y;
-    if (next < c->brick->shape.depth) {
-        layer = &c->brick->blocks[next].qkv;
-        y = c->s->qkv + (size_t)b->at * (size_t)layer->outputs;
-    } else {
-        layer = &c->brick->final;
-        y = c->s->pixels + (size_t)b->at * (size_t)layer->outputs;
-    }
-    product(b->rows, layer, m->norm, y);
-    bw_add_bias(b->rows, layer->outputs, layer->b, y);
+        finish_block(c, b, c->block, m, &s);
+    begin_block(c, b, c->block + 1, m, &s);
 }
 
 /* Task: one head of one query block. */
 static void run_attention(void *context, int task, int member)
 {
     const struct chunk *c = context;
-    int heads = c->model->arch.heads, hidden = c->model->arch.hidden, width = hidden / heads;
+    int heads = c->model->arch.heads;
     const struct query_block *q = &c->s->queries[task / heads];
-    size_t head_at = (size_t)(task % heads * width), at = (size_t)(q->tile_at + q->first);
-    const float *query = c->s->qkv + at * 3 * (size_t)hidden + head_at;
-    const float *key =
-        c->s->qkv + (size_t)q->tile_at * 3 * (size_t)hidden + (size_t)hidden + head_at;
-    float *scores = c->s->members[member].scores;
-    float *out = c->s->attended + at * (size_t)hidden + head_at;
-    bw_gemm_nt(q->queries, q->tokens, width, 1 / sqrtf((float)width), query, 3 * hidden, key,
-               3 * hidden, scores, q->tokens);
-    bw_softmax(q->queries, q->tokens, scores);
-    bw_gemm_nn(q->queries, width, q->tokens, scores, q->tokens, key + hidden, 3 * hidden, out,
-               hidden);
+    struct stream tile = stream_at(c, &c->s->chunk, q->tile_at);
+    attend(c, &c->s->members[member], &tile, q->tokens, q->first, q->queries, task % heads);
 }
 
-/* Task: give one pass the pixels of its row blocks, in order. */
+/* Task: carry one row block of whole tiles from pixels to pixels. */
+static void run_whole(void *context, int task, int member)
+{
+    const struct chunk *c = context;
+    const struct row_block *b = &c->s->blocks[task];
+    const struct member_scratch *m = &c->s->members[member];
+    const struct bw_cover *cover = &b->pass->cover;
+    embed(c, b, m, m->block.tokens);
+    for (int j = 0; j < c->brick->shape.depth; j++) {
+        begin_block(c, b, j, m, &m->block);
+        for (int row = 0; row < b->rows; row += cover->tile_tokens) {
+            struct stream tile = stream_at(c, &m->block, row);
+            for (int head = 0; head < c->model->arch.heads; head++)
+                attend(c, m, &tile, cover->tile_tokens, 0, cover->tile_tokens, head);
+        }
+        finish_block(c, b, j, m, &m->block);
+    }
+    begin_block(c, b, c->brick->shape.depth, m, &m->block);
+    bw_cover_scatter(cover, c->model->arch.channels, b->first, b->rows, m->block.pixels,
+                     b->pass->output);
+}
+
+/* Task: give one pass the pixels of its row blocks, in order, because windows overlap. */
 struct scatter {
     struct chunk *chunk;
     struct bw_pass *const *passes;
@@ -200,14 +327,19 @@ static void run_scatter(void *context, int task, int member)
     const struct bw_brick_scratch *s = work->chunk->s;
     struct bw_pass *pass = work->passes[task];
     int channels = work->chunk->model->arch.channels;
-    size_t outputs = (size_t)work->chunk->brick->final.outputs;
     (void)member;
     for (int i = 0; i < s->block_count; i++) {
         const struct row_block *b = &s->blocks[i];
         if (b->pass == pass)
             bw_cover_scatter(&pass->cover, channels, b->first, b->rows,
-                             s->pixels + (size_t)b->at * outputs, pass->output);
+                             stream_at(work->chunk, &s->chunk, b->at).pixels, pass->output);
     }
+}
+
+/* May one task take each block of the pass from pixels to pixels? */
+static bool is_whole(const struct bw_pass *pass)
+{
+    return pass->cover.tile_tokens <= BLOCK_ROWS && !pass->cover.windows;
 }
 
 /* Add as many tiles of the pass, from `tile` on, as the chunk has room for; returns the next tile.
@@ -240,17 +372,36 @@ static int fill_chunk(struct bw_brick_scratch *s, const struct bw_pass *pass, in
     return tile;
 }
 
-static void run_chunk(struct chunk *c, struct bw_pass *const *passes, int count,
+static void run_chunk(struct chunk *c, bool whole, struct bw_pass *const *passes, int count,
                       struct bw_team *team)
 {
     struct bw_brick_scratch *s = c->s;
-    for (c->block = -1; c->block < c->brick->shape.depth; c->block++) {
-        bw_team_run(team, run_rows, c, s->block_count);
-        if (c->block + 1 < c->brick->shape.depth)
-            bw_team_run(team, run_attention, c, s->query_count * c->model->arch.heads);
+    if (whole) {
+        bw_team_run(team, run_whole, c, s->block_count);
+    } else {
+        for (c->block = -1; c->block < c->brick->shape.depth; c->block++) {
+            bw_team_run(team, run_rows, c, s->block_count);
+            if (c->block + 1 < c->brick->shape.depth)
+                bw_team_run(team, run_attention, c, s->query_count * c->model->arch.heads);
+        }
+        bw_team_run(team, run_scatter, &(struct scatter){c, passes}, count);
     }
-    bw_team_run(team, run_scatter, &(struct scatter){c, passes}, count);
     s->block_count = s->query_count = s->used = 0;
+}
+
+/* All passes of one kind, in chunks. */
+static void run_passes(struct chunk *c, bool whole, struct bw_pass *const *passes, int count,
+                       struct bw_team *team)
+{
+    for (int i = 0; i < count; i++) {
+        int tile = is_whole(passes[i]) == whole ? 0 : passes[i]->cover.tile_count;
+        while ((tile = fill_chunk(c->s, passes[i], tile)) < passes[i]->cover.tile_count) {
+            assert(c->s->used > 0);
+            run_chunk(c, whole, passes, count, team);
+        }
+    }
+    if (c->s->used)
+        run_chunk(c, whole, passes, count, team);
 }
 
 void bw_brick_run(const struct bw_model *model, int k, struct bw_pass *const *passes, int count,
@@ -265,14 +416,8 @@ void bw_brick_run(const struct bw_model *model, int k, struct bw_pass *const *pa
             memset(passes[i]->output, 0,
                    sizeof(float) * (size_t)channels * (size_t)c->width * (size_t)c->height);
     }
-    for (int i = 0; i < count; i++) {
-        int tile = 0;
-        while ((tile = fill_chunk(scratch, passes[i], tile)) < passes[i]->cover.tile_count) {
-            assert(scratch->used > 0);
-            run_chunk(&chunk, passes, count, team);
-        }
-    }
-    run_chunk(&chunk, passes, count, team);
+    run_passes(&chunk, true, passes, count, team);
+    run_passes(&chunk, false, passes, count, team);
     for (int i = 0; i < count; i++)
         bw_cover_average(&passes[i]->cover, channels, passes[i]->output);
 }

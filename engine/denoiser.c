@@ -21,10 +21,8 @@ struct denoise_pass {
     struct bw_pass pass;
     const struct bw_eval *eval;
     int label;
-    float *condition;  // [hidden]: silu of the conditioning vector
-    float *modulation; // [modulation_width]
-    float *images[2];  // [channels, height, width] each: the bricks' outputs, in turn
-    float *result;     // the last brick's output
+    float *images[2]; // [channels, height, width] each: the bricks' outputs, in turn
+    float *result;    // the last brick's output
 };
 
 struct bw_denoiser {
@@ -32,10 +30,14 @@ struct bw_denoiser {
     struct bw_team *team;
     struct bw_arena arena;
     struct bw_brick_scratch *scratch;
-    float *features;                        // [MAX_PASSES, BW_TIME_FEATURES]
-    float *embedding;                       // [MAX_PASSES, hidden]
-    struct denoise_pass passes[MAX_PASSES]; // condition and modulation set for good
+    float *features;   // [MAX_PASSES, BW_TIME_FEATURES]
+    float *embedding;  // [MAX_PASSES, hidden]
+    float *condition;  // [MAX_PASSES, hidden]: silu of the conditioning vector
+    void *narrowed;    // [MAX_PASSES, hidden]: the same as activations
+    float *modulation; // [MAX_PASSES, modulation_width]
+    struct denoise_pass passes[MAX_PASSES];
     int pass_count;
+    uint8_t masks;               // bricks that any pass runs
     const struct bw_eval *evals; // of the group at hand
 };
 
@@ -63,10 +65,10 @@ static void plan_memory(struct bw_denoiser *d, int threads)
     d->scratch = bw_brick_scratch_take(&d->arena, d->model, threads);
     d->features = BW_TAKE(&d->arena, float, (size_t)MAX_PASSES *BW_TIME_FEATURES);
     d->embedding = BW_TAKE(&d->arena, float, MAX_PASSES *hidden);
-    for (int i = 0; i < MAX_PASSES; i++) {
-        d->passes[i].condition = BW_TAKE(&d->arena, float, hidden);
-        d->passes[i].modulation = BW_TAKE(&d->arena, float, d->model->modulation_width);
-    }
+    d->condition = BW_TAKE(&d->arena, float, MAX_PASSES *hidden);
+    d->narrowed =
+        bw_arena_take(&d->arena, MAX_PASSES * hidden, (size_t)d->model->kernels->activation_bytes);
+    d->modulation = BW_TAKE(&d->arena, float, MAX_PASSES * d->model->modulation_width);
 }
 
 int bw_denoiser_new(struct bw_denoiser **out, const struct bw_model *model, int threads,
@@ -108,6 +110,7 @@ static void run_condition(void *context, int task, int member)
     int hidden = m->arch.hidden, half = BW_TIME_FEATURES / 2;
     float *features = d->features + (size_t)task * BW_TIME_FEATURES;
     float *embedding = d->embedding + (size_t)task * (size_t)hidden;
+    float *condition = d->condition + (size_t)task * (size_t)hidden;
     float noise = (float)(log(p->eval->sigma) / 4);
     (void)member;
     for (int i = 0; i < half; i++) {
@@ -117,30 +120,28 @@ static void run_condition(void *context, int task, int member)
     }
     bw_matvec(hidden, BW_TIME_FEATURES, m->time1.w, m->time1.b, features, embedding);
     bw_silu(hidden, embedding, embedding);
-    bw_matvec(hidden, hidden, m->time2.w, m->time2.b, embedding, p->condition);
-    for (int i = 0; m->classes.w && i < hidden; i++) {
-        float column = p->label < 0
-                           ? 0
-                           : m->classes.w[(size_t)i * (size_t)m->classes.inputs + (size_t)p->label];
-        p->condition[i] += column + m->classes.b[i];
+    bw_matvec(hidden, hidden, m->time2.w, m->time2.b, embedding, condition);
+    const float *classes = m->classes.w;
+    for (int i = 0; classes && i < hidden; i++) {
+        const float *row = classes + (size_t)i * (size_t)m->classes.inputs;
+        condition[i] += (p->label < 0 ? 0 : row[p->label]) + m->classes.b[i];
     }
-    bw_silu(hidden, p->condition, p->condition);
+    bw_silu(hidden, condition, condition);
+    size_t at = (size_t)task * (size_t)hidden * (size_t)m->kernels->activation_bytes;
+    m->kernels->narrow(1, hidden, condition, (unsigned char *)d->narrowed + at);
 }
 
-/* Task: one strip of the modulation vector of every pass that needs it. */
+/* Task: one strip of the modulation vector of every pass. */
 static void run_modulation(void *context, int task, int member)
 {
     struct bw_denoiser *d = context;
-    const struct bw_modulation_strip *strip = &d->model->strips[task];
-    const struct bw_linear *from = strip->from;
+    const struct bw_model *m = d->model;
+    const struct bw_modulation_strip *strip = &m->strips[task];
     (void)member;
-    for (int i = 0; i < d->pass_count; i++) {
-        struct denoise_pass *p = &d->passes[i];
-        if (p->pass.mask >> strip->brick & 1)
-            bw_matvec(BW_MODULATION_ROWS, from->inputs,
-                      from->w + (size_t)strip->row * (size_t)from->inputs, from->b + strip->row,
-                      p->condition, p->modulation + (size_t)task * BW_MODULATION_ROWS);
-    }
+    if (d->masks >> strip->brick & 1)
+        m->kernels->vectors(d->pass_count, strip->row, BW_MODULATION_ROWS, strip->from->inputs,
+                            d->narrowed, strip->from->w, strip->from->b,
+                            d->modulation + (size_t)task * BW_MODULATION_ROWS, m->modulation_width);
 }
 
 static void run_brick(struct bw_denoiser *d, int k)
@@ -204,6 +205,7 @@ static void add_passes(struct bw_denoiser *d, const struct bw_eval *eval)
     const struct preconditioning c = precondition(eval->sigma, d->model->arch.sigma_data);
     for (int i = 0; i < passes_of(eval); i++) {
         struct denoise_pass *p = &d->passes[d->pass_count++];
+        d->masks |= eval->mask;
         p->eval = eval;
         p->label = i ? -1 : eval->label;
         p->images[0] = eval->work + (size_t)(2 * i) * floats;
@@ -212,7 +214,7 @@ static void add_passes(struct bw_denoiser *d, const struct bw_eval *eval)
         p->pass = (struct bw_pass){
             .mask = eval->mask,
             .input = {.image = eval->x, .scale = c.in, .channels = d->model->arch.channels},
-            .modulation = p->modulation,
+            .modulation = d->modulation + (size_t)(p - d->passes) * d->model->modulation_width,
         };
     }
 }
@@ -221,6 +223,7 @@ static void run_group(struct bw_denoiser *d, const struct bw_eval *evals, int co
 {
     d->evals = evals;
     d->pass_count = 0;
+    d->masks = 0;
     for (int i = 0; i < count; i++)
         add_passes(d, &evals[i]);
     bw_team_run(d->team, run_condition, d, d->pass_count);

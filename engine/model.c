@@ -13,9 +13,11 @@
 struct loader {
     const struct bw_safetensors *st;
     struct bw_model *model;
-    bool *used;   // [st->tensor_count]
-    int code;     // the first failure stops everything after it
-    bool filling; // the second walk
+    bool *used;    // [st->tensor_count]
+    int code;      // the first failure stops everything after it
+    bool filling;  // the second walk
+    float *floats; // [most_floats] one tensor on its way to the kernels' layout
+    size_t most_floats;
     struct bw_err *err;
 };
 
@@ -43,6 +45,8 @@ static int check_tensor(struct loader *l, const char *name, int dims, const int6
     }
     l->used[t - l->st->tensors] = true;
     l->model->parameter_count += t->count;
+    if (t->count > l->most_floats)
+        l->most_floats = t->count;
     return BW_OK;
 }
 
@@ -58,7 +62,8 @@ static int fill_tensor(struct loader *l, const char *name, float *out)
     return BW_OK;
 }
 
-static const float *load_tensor(struct loader *l, const char *name, int dims, const int64_t *shape)
+/* A tensor as plain floats. */
+static const float *load_floats(struct loader *l, const char *name, int dims, const int64_t *shape)
 {
     size_t count = 1;
     for (int i = 0; i < dims; i++)
@@ -73,12 +78,30 @@ static const float *load_tensor(struct loader *l, const char *name, int dims, co
     return out;
 }
 
-/* A linear layer whose weight has `dims` dimensions, the first being its outputs. */
-static struct bw_linear load_layer(struct loader *l, int dims, const int64_t *shape,
-                                   const char *format, ...) __attribute__((format(printf, 4, 5)));
+/* A matrix as the kernels want it. */
+static const void *load_packed(struct loader *l, const struct bw_kernels *kernels, const char *name,
+                               int dims, const int64_t *shape, int inputs)
+{
+    int outputs = (int)shape[0];
+    if (!l->code)
+        l->code = l->filling ? fill_tensor(l, name, l->floats) : check_tensor(l, name, dims, shape);
+    if (l->code)
+        return NULL;
+    void *out = bw_arena_take(&l->model->memory, kernels->packed_bytes(outputs, inputs), 1);
+    if (l->filling)
+        kernels->pack(outputs, inputs, l->floats, out);
+    return out;
+}
 
-static struct bw_linear load_layer(struct loader *l, int dims, const int64_t *shape,
-                                   const char *format, ...)
+enum layout { PACKED, ENDS, PLAIN };
+
+/* A linear layer whose weight has `dims` dimensions, the first being its outputs. */
+static struct bw_linear load_layer(struct loader *l, enum layout layout, int dims,
+                                   const int64_t *shape, const char *format, ...)
+    __attribute__((format(printf, 5, 6)));
+
+static struct bw_linear load_layer(struct loader *l, enum layout layout, int dims,
+                                   const int64_t *shape, const char *format, ...)
 {
     char prefix[64], name[80];
     va_list args;
@@ -89,14 +112,17 @@ static struct bw_linear load_layer(struct loader *l, int dims, const int64_t *sh
     for (int i = 1; i < dims; i++)
         layer.inputs *= (int)shape[i];
     snprintf(name, sizeof name, "%s.weight", prefix);
-    layer.w = load_tensor(l, name, dims, shape);
+    const struct bw_kernels *kernels = l->model->kernels;
+    layer.w = layout == PLAIN ? load_floats(l, name, dims, shape)
+                              : load_packed(l, layout == ENDS ? kernels->ends : kernels, name, dims,
+                                            shape, layer.inputs);
     snprintf(name, sizeof name, "%s.bias", prefix);
-    layer.b = load_tensor(l, name, 1, shape);
+    layer.b = load_floats(l, name, 1, shape);
     return layer;
 }
 
-#define LAYER(l, outputs, inputs, ...) \
-    load_layer((l), 2, (int64_t[]){(outputs), (inputs)}, __VA_ARGS__)
+#define LAYER(l, layout, outputs, inputs, ...) \
+    load_layer((l), (layout), 2, (int64_t[]){(outputs), (inputs)}, __VA_ARGS__)
 
 /* The first half of a row encodes the token's column, the second its row; in each half the sines of
  * all frequencies, then the cosines. */
@@ -137,23 +163,24 @@ static void load_brick(struct loader *l, int k)
     b->inputs = m->arch.channels * (k ? 2 : 1) + 2;
     b->side_tokens = b->shape.size / p;
     b->modulation_at = m->modulation_width;
-    b->embed = load_layer(l, 4, (int64_t[]){d, b->inputs, p, p}, "model.%d.x_embedder.proj", k);
+    b->embed =
+        load_layer(l, ENDS, 4, (int64_t[]){d, b->inputs, p, p}, "model.%d.x_embedder.proj", k);
     struct bw_block *blocks = BW_TAKE(&m->memory, struct bw_block, (size_t)b->shape.depth);
     b->blocks = blocks;
     for (int j = 0; j < b->shape.depth && !l->code; j++) {
         struct bw_block block = {
-            .modulation = LAYER(l, 6 * d, d, "model.%d.blocks.%d.adaLN_modulation.1", k, j),
-            .qkv = LAYER(l, 3 * d, d, "model.%d.blocks.%d.attn.qkv", k, j),
-            .proj = LAYER(l, d, d, "model.%d.blocks.%d.attn.proj", k, j),
-            .fc1 = LAYER(l, mlp, d, "model.%d.blocks.%d.mlp.fc1", k, j),
-            .fc2 = LAYER(l, d, mlp, "model.%d.blocks.%d.mlp.fc2", k, j),
+            .modulation = LAYER(l, PACKED, 6 * d, d, "model.%d.blocks.%d.adaLN_modulation.1", k, j),
+            .qkv = LAYER(l, PACKED, 3 * d, d, "model.%d.blocks.%d.attn.qkv", k, j),
+            .proj = LAYER(l, PACKED, d, d, "model.%d.blocks.%d.attn.proj", k, j),
+            .fc1 = LAYER(l, PACKED, mlp, d, "model.%d.blocks.%d.mlp.fc1", k, j),
+            .fc2 = LAYER(l, PACKED, d, mlp, "model.%d.blocks.%d.mlp.fc2", k, j),
         };
         if (l->filling)
             blocks[j] = block;
         add_strips(l, l->filling ? &blocks[j].modulation : &block.modulation, k);
     }
-    b->final_modulation = LAYER(l, 2 * d, d, "model.%d.final_layer.adaLN_modulation.1", k);
-    b->final = LAYER(l, p * p * m->arch.channels, d, "model.%d.final_layer.linear", k);
+    b->final_modulation = LAYER(l, PACKED, 2 * d, d, "model.%d.final_layer.adaLN_modulation.1", k);
+    b->final = LAYER(l, ENDS, p * p * m->arch.channels, d, "model.%d.final_layer.linear", k);
     add_strips(l, &b->final_modulation, k);
     size_t tokens = (size_t)b->side_tokens * (size_t)b->side_tokens;
     float *positions = BW_TAKE(&m->memory, float, tokens *(size_t)d);
@@ -170,10 +197,10 @@ static void load_network(struct loader *l)
     size_t strips = m->modulation_width / BW_MODULATION_ROWS; // known on the second walk
     m->modulation_width = 0;
     m->strips = BW_TAKE(&m->memory, struct bw_modulation_strip, strips);
-    m->time1 = LAYER(l, d, BW_TIME_FEATURES, "t_embedder.mlp.0");
-    m->time2 = LAYER(l, d, d, "t_embedder.mlp.2");
+    m->time1 = LAYER(l, PLAIN, d, BW_TIME_FEATURES, "t_embedder.mlp.0");
+    m->time2 = LAYER(l, PLAIN, d, d, "t_embedder.mlp.2");
     if (m->arch.class_count)
-        m->classes = LAYER(l, d, m->arch.class_count, "y_embedder.embedding_table");
+        m->classes = LAYER(l, PLAIN, d, m->arch.class_count, "y_embedder.embedding_table");
     for (int k = 0; k < m->arch.brick_count && !l->code; k++)
         load_brick(l, k);
 }
@@ -201,8 +228,12 @@ static int load_weights(struct loader *l)
                   sizeof(struct bw_modulation_strip)); // the first walk had none
     l->code = bw_arena_reserve(&m->memory, l->err);
     l->filling = true;
+    l->floats = malloc(sizeof *l->floats * (l->most_floats + 1));
+    if (!l->code && !l->floats)
+        l->code = bw_err_set(l->err, BW_ENOMEM, "out of memory for a tensor");
     if (!l->code)
         load_network(l);
+    free(l->floats);
     return l->code;
 }
 
@@ -213,13 +244,16 @@ static void copy_metadata(const struct bw_safetensors *st, const char *key, char
     bw_text_mend(out);
 }
 
-int bw_model_read(struct bw_model **model, const struct bw_safetensors *st, struct bw_err *err)
+int bw_model_read(struct bw_model **model, const struct bw_safetensors *st,
+                  const struct bw_kernels *kernels, struct bw_err *err)
 {
     struct bw_model *m = calloc(1, sizeof *m);
     bool *used = calloc(st->tensor_count + 1, sizeof *used);
     int code = m && used ? BW_OK : bw_err_set(err, BW_ENOMEM, "out of memory");
-    if (!code)
+    if (!code) {
+        m->kernels = kernels;
         code = bw_arch_read(&m->arch, st, err);
+    }
     if (!code) {
         struct loader loader = {.st = st, .model = m, .used = used, .err = err};
         code = load_weights(&loader);
@@ -237,14 +271,15 @@ int bw_model_read(struct bw_model **model, const struct bw_safetensors *st, stru
     return BW_OK;
 }
 
-int bw_model_load(struct bw_model **model, const char *path, struct bw_err *err)
+int bw_model_load(struct bw_model **model, const char *path, const struct bw_kernels *kernels,
+                  struct bw_err *err)
 {
     struct bw_safetensors st;
     struct bw_err reason = {0};
     int code = bw_safetensors_open(&st, path, err);
     if (code)
         return code;
-    code = bw_model_read(model, &st, &reason);
+    code = bw_model_read(model, &st, kernels, &reason);
     bw_safetensors_release(&st);
     return code ? bw_err_set(err, code, "%s: %s", path, reason.message) : BW_OK;
 }

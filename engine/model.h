@@ -10,6 +10,7 @@
 #include "base/err.h"
 #include "engine/arch.h"
 #include "engine/digest.h"
+#include "engine/kernels/kernels.h"
 
 #include <stddef.h>
 
@@ -17,7 +18,8 @@ enum { BW_TIME_FEATURES = 256, BW_MODULATION_ROWS = 64 };
 
 /* y = w x + b */
 struct bw_linear {
-    const float *w; // [outputs, inputs]
+    const void
+        *w; // [outputs, inputs] as the kernels pack it; of time1, time2, classes plain floats
     const float *b; // [outputs]
     int outputs, inputs;
 };
@@ -50,6 +52,7 @@ struct bw_modulation_strip {
 
 struct bw_model {
     struct bw_arch arch;
+    const struct bw_kernels *kernels;
     struct bw_linear time1, time2; // BW_TIME_FEATURES -> hidden -> hidden
     struct bw_linear classes;      // class_count -> hidden; w is NULL if unconditional
     struct bw_brick bricks[BW_MAX_BRICKS];
@@ -64,10 +67,12 @@ struct bw_model {
 
 /* Load and check a model file. BW_EIO, BW_ESYNTAX (message names path, tensor and reason),
  * BW_ENOMEM. On success the caller frees the model; on failure *model is untouched. */
-int bw_model_load(struct bw_model **model, const char *path, struct bw_err *err);
+int bw_model_load(struct bw_model **model, const char *path, const struct bw_kernels *kernels,
+                  struct bw_err *err);
 
 /* The same from an open file, which stays the caller's. */
-int bw_model_read(struct bw_model **model, const struct bw_safetensors *st, struct bw_err *err);
+int bw_model_read(struct bw_model **model, const struct bw_safetensors *st,
+                  const struct bw_kernels *kernels, struct bw_err *err);
 
 /* NULL is allowed. */
 void bw_model_free(struct bw_model *model);

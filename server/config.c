@@ -12,6 +12,7 @@
 enum kind { TEXT, ADDRESS, INTEGER, CHOICE };
 
 static const char *const levels[] = {"debug", "info", "warn", "error", "off", NULL};
+static const char *const precisions[] = {"auto", "bf16", "f32", NULL};
 static const char *const formats[] = {"logfmt", "json", NULL};
 
 static const struct setting {
@@ -31,6 +32,8 @@ static const struct setting {
     {"workers", INTEGER, AT(workers), 1, 64, NULL, "1",
      "pictures in progress are split among these"},
     {"threads", INTEGER, AT(threads), 0, 256, NULL, "0", "threads of a worker; 0: cores / workers"},
+    {"precision", CHOICE, AT(precision), 0, 0, precisions, "auto",
+     "auto (bf16 where the CPU is fast at it), bf16 or f32"},
     {"batch", INTEGER, AT(batch), 1, 64, NULL, "4", "pictures a worker advances together"},
     {"queue", INTEGER, AT(queue), 8, 100000, NULL, "64", "pictures that may wait; more get 429"},
     {"max-area", INTEGER, AT(max_area), 256, 1 << 24, NULL, "262144",

@@ -19,9 +19,10 @@ struct bw_config {
     char listen[BW_ADDRESS_CHARS];
     char model[BW_PATH_CHARS];
     int workers;
-    int threads; // of each worker; 0 in the settings means the cores divided among the workers
-    int batch;   // pictures a worker advances at a time
-    int queue;   // pictures that may wait
+    int threads;   // of each worker; 0 in the settings means the cores divided among the workers
+    int precision; // enum bw_precision
+    int batch;     // pictures a worker advances at a time
+    int queue;     // pictures that may wait
     int max_area;
     int max_body_bytes;
     int connections;

@@ -49,6 +49,7 @@ static void log_start(const struct server *s, const char *address, double load_m
     bw_log_text(&line, "version", BW_VERSION);
     bw_log_text(&line, "model", s->model->arch.name);
     bw_log_text(&line, "digest", s->model->digest);
+    bw_log_text(&line, "kernels", s->model->kernels->name);
     bw_log_int(&line, "workers", s->config.workers);
     bw_log_int(&line, "threads", s->config.threads);
     bw_log_ms(&line, "load_ms", load_ms);
@@ -57,7 +58,10 @@ static void log_start(const struct server *s, const char *address, double load_m
 
 static int load_model(struct server *s, struct bw_err *err)
 {
-    int code = bw_model_load(&s->model, s->config.model, err);
+    const struct bw_kernels *kernels;
+    int code = bw_kernels_choose((enum bw_precision)s->config.precision, &kernels, err);
+    if (!code)
+        code = bw_model_load(&s->model, s->config.model, kernels, err);
     if (!code && s->model->arch.channels != 3)
         code = bw_err_set(err, BW_ERANGE, "%s: pictures of %d channels cannot be encoded",
                           s->config.model, s->model->arch.channels);

@@ -59,12 +59,12 @@ def configuration(name):
         return json.loads(json.loads(file.read(length))["__metadata__"]["lego"])
 
 
-def denoise(name, case, *options):
+def denoise(name, case, *options, precision="f32"):
     """What `brickwork denoise` makes of a case file: (tensors, metadata)."""
     with tempfile.TemporaryDirectory() as folder:
         out = pathlib.Path(folder, "out.safetensors")
         result = run_program(COMMAND, "denoise", "--model", model_file(name), "--case", case,
-                             "--out", out, "--precision", "f32", *options)
+                             "--out", out, "--precision", precision, *options)
         assert result.returncode == 0, result.stderr
         return load(out)
 
@@ -98,6 +98,33 @@ class TestRecorded(unittest.TestCase):
 for one in sorted(FOLDER.glob("*/*.safetensors")):
     label = f"test_{one.parent.name}_{one.stem}".replace("-", "_")
     setattr(TestRecorded, label, lambda self, path=one: self.compare(path))
+
+
+@functools.cache
+def has_bfloat16():
+    """Does this CPU multiply bfloat16?"""
+    probe = run_program(COMMAND, "denoise", "--precision", "bf16", "--case", "none", "--out", "none")
+    return "no bfloat16 products" not in probe.stderr
+
+
+@unittest.skipUnless(has_bfloat16(), "this CPU has no bfloat16 products")
+class TestBfloat16(unittest.TestCase):
+    """The same cases with eight bits of precision in every product; bounds as measured, rounded up."""
+
+    def compare(self, path):
+        want, _ = load(path)
+        got, _ = denoise(path.parent.name, path, precision="bf16")
+        if "d" in want:
+            for name in want:
+                self.assertLessEqual(distance(got[name], want[name]), 2e-2, name)
+        else:
+            error = np.sqrt(np.mean((got["image"].astype(np.float64) - want["image"]) ** 2))
+            self.assertGreaterEqual(20 * np.log10(2 / error), 30)
+
+
+for one in sorted(FOLDER.glob("*/*.safetensors")):
+    label = f"test_{one.parent.name}_{one.stem}".replace("-", "_")
+    setattr(TestBfloat16, label, lambda self, path=one: self.compare(path))
 
 
 # ---- cases never recorded ----

@@ -3,7 +3,9 @@
 One line for each suite, in full only what failed, and at the end "N passed, N failed". Runs, of the
 build and of its copies with sanitizers in BUILD/asan and BUILD/tsan, what is there:
 
-    unit     programs that print "ok name" or "not ok name: why" for each test
+    unit     programs that print "ok name" or "not ok name: why" for each test; the denoiser's for
+             every set of kernels
+    emulated some of them as CPUs that lack the better sets of kernels
     fuzz     every target on its seeds and on so many mutations of them
     golden   the engine against recorded results of the reference
     http     the server, driven by Python's unittest
@@ -23,6 +25,7 @@ TESTS = ROOT / "tests"
 REPORT = re.compile(r"ERROR: \w+Sanitizer|WARNING: ThreadSanitizer|runtime error:")
 LIMIT_S = 300  # for one suite; a healthy one takes a fraction
 SANITIZED = ["test_fields", "test_protocol", "test_parallel", "test_cancel", "test_drain"]
+KERNELS = ["avx512bf16", "avx512", "avx2", "portable"]  # and what is after it, if the CPU lacks it
 ITERATIONS = {"fuzz_model": 300}  # its inputs are large
 ITERATIONS_ELSE = 20_000
 
@@ -41,9 +44,9 @@ class Tally:
             print("    " + output.strip().replace("\n", "\n    "), flush=True)
 
 
-def execute(command, build):
+def execute(command, build, **settings):
     """(exit status or None if it hung, output, seconds) of a program under test."""
-    environment = {**os.environ, "BRICKWORK_BUILD": str(build),
+    environment = {**os.environ, "BRICKWORK_BUILD": str(build), **settings,
                    "ASAN_OPTIONS": "detect_leaks=1", "UBSAN_OPTIONS": "print_stacktrace=1"}
     suppressions = TESTS / "tsan.supp"
     if suppressions.exists():
@@ -64,14 +67,14 @@ def label(program, build):
     return f"{build.name}/{program.parent.name}/{program.name}"
 
 
-def run_unit(tally, program, build):
+def run_unit(tally, name, command, build, **settings):
     """Lines "ok" and "not ok"; a bad end without a "not ok" is a failure of its own."""
-    status, output, seconds = execute([program], build)
+    status, output, seconds = execute(command, build, **settings)
     passed = len(re.findall(r"(?m)^ok ", output))
     failed = len(re.findall(r"(?m)^not ok ", output))
     if REPORT.search(output) or (status != 0 and not failed):
         failed += 1
-    tally.add(label(program, build), passed, failed, seconds, output)
+    tally.add(name, passed, failed, seconds, output)
 
 
 def run_fuzz(tally, program, build):
@@ -107,7 +110,11 @@ def main(build):
     tally, began = Tally(), time.monotonic()
     for one in [build, *sanitized]:
         for program in programs(one / "unit"):
-            run_unit(tally, program, one)
+            run_unit(tally, label(program, one), [program], one)
+    for kernels in KERNELS:
+        run_unit(tally, f"build/unit/denoiser {kernels}", [build / "unit/denoiser"], build,
+                 BRICKWORK_CPU=kernels)
+    run_unit(tally, "build/emulated", ["sh", TESTS / "emulated.sh", build], build)
     for program in programs(build / "asan/fuzz"):
         run_fuzz(tally, program, build / "asan")
     run_python(tally, TESTS / "golden.py", build)

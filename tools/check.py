@@ -11,6 +11,7 @@ SEES = {"base": set(), "engine": {"base"}, "image": {"base"}, "api": {"base"},
 # The only files that may include a foreign header.
 FOREIGN = {"microhttpd.h": ["server/http.c"], "uv.h": ["server/loop.c"], "cblas.h": ["engine/gemm.c"],
            "jpeglib.h": ["image/jpeg.c"], "png.h": ["image/png.c"], "nettle/sha2.h": ["engine/digest.c"],
+           "immintrin.h": ["engine/kernels/"],
            "jansson.h": ["engine/safetensors.c", "engine/arch.c", "api/"]}
 LIBRARIES = ("base/", "engine/", "image/", "api/")
 MAY_WRITE = ("base/log.c",)
@@ -25,8 +26,9 @@ def fail(where, what):
 
 
 def sources():
-    for module in MODULES + ["tests/unit", "tests/fuzz", "tests/http"]:
-        yield from sorted(pathlib.Path(module).glob("*.[ch]"))
+    for module in MODULES + ["engine/kernels", "tests/unit", "tests/fuzz", "tests/http"]:
+        for pattern in ("*.[ch]", "*.inc"):
+            yield from sorted(pathlib.Path(module).glob(pattern))
 
 
 def check_format(files):

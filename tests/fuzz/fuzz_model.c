@@ -72,7 +72,7 @@ static void load(const uint8_t *bytes, size_t count)
         MUST(err.code == BW_ESYNTAX && *err.message);
         return;
     }
-    if (bw_model_read(&model, &st, &err)) {
+    if (bw_model_read(&model, &st, &bw_kernels_portable, &err)) {
         MUST(err.code == BW_ESYNTAX && *err.message);
     } else {
         use(model);

@@ -3,11 +3,12 @@
 
 #include "base/log.h"
 #include "cli/options.h"
+#include "engine/kernels/kernels.h"
 #include "tests/unit/check.h"
 
 #include <unistd.h>
 
-enum { SETTINGS = 12 };
+enum { SETTINGS = 13, QUEUE = 6 /* its place among them */ };
 
 /* The flags as main() passes them; NULL ends them. */
 static int read_config(struct bw_config *config, struct bw_err *err, const char *const *flags)
@@ -31,6 +32,7 @@ static void defaults(void)
     struct bw_config c = bw_config_default();
     CHECK_TEXT(c.listen, "127.0.0.1:8080");
     CHECK(c.workers == 1 && c.threads == 0 && c.batch == 4 && c.queue == 64);
+    CHECK_INT(c.precision, BW_PRECISION_AUTO);
     CHECK(c.max_area == 262144 && c.log_level == BW_LOG_INFO && c.log_format == BW_LOG_LOGFMT);
     CHECK(!c.help && !c.version && !c.check_only);
 }
@@ -100,6 +102,10 @@ static void bad_values(void)
                                          {"workers", "1x"},
                                          {"threads", "-1"},
                                          {"threads", "257"},
+                                         {"precision", ""},
+                                         {"precision", "BF16"},
+                                         {"precision", "fp32"},
+                                         {"precision", "2"},
                                          {"batch", "0"},
                                          {"batch", "65"},
                                          {"queue", "7"},
@@ -165,9 +171,22 @@ static void files(void)
     CHECK_INT(apply(&c, "= 9", NULL), BW_ERANGE);
     CHECK_INT(apply(&c, "Queue = 9", NULL), BW_ERANGE);
     CHECK_INT(apply(&c, "help = 1", NULL), BW_ERANGE);
-    const bool fixed[SETTINGS] = {false, false, false, false, false, true};
+    const bool fixed[SETTINGS] = {[QUEUE] = true};
     CHECK_INT(bw_config_apply_text(&c, "queue = 99\nbatch = 9", "x", fixed, NULL), BW_OK);
-    CHECK(c.queue == 9 && c.batch == 9); // queue is the sixth setting
+    CHECK(c.queue == 9 && c.batch == 9);
+}
+
+/* The setting and the engine go by the same names and numbers. */
+static void precisions(void)
+{
+    static const char *const names[] = {"auto", "bf16", "f32"};
+    for (int i = 0; i < 3; i++) {
+        struct bw_config c;
+        enum bw_precision precision = BW_PRECISION_AUTO;
+        CHECK_INT(READ(&c, NULL, "--precision", names[i]), BW_OK);
+        CHECK_OF(bw_kernels_precision(names[i], &precision) && c.precision == (int)precision,
+                 "%s is %d and %d", names[i], c.precision, precision);
+    }
 }
 
 static void check_shown(const char *model)
@@ -175,13 +194,14 @@ static void check_shown(const char *model)
     struct bw_config c, again = bw_config_default();
     struct bw_buf text = {0}, second = {0};
     REQUIRE(READ(&c, NULL, "--model", model, "--listen", "[::]:1", "--workers", "2", "--threads",
-                 "1", "--batch", "3", "--queue", "100000", "--max-area", "256", "--max-body-bytes",
-                 "1024", "--connections", "8", "--request-timeout-ms", "100", "--log-level", "off",
-                 "--log-format", "json") == BW_OK);
+                 "1", "--precision", "f32", "--batch", "3", "--queue", "100000", "--max-area",
+                 "256", "--max-body-bytes", "1024", "--connections", "8", "--request-timeout-ms",
+                 "100", "--log-level", "off", "--log-format", "json") == BW_OK);
     bw_config_show(&c, &text);
     CHECK_OF(apply(&again, text.data, NULL) == BW_OK, "%s", model);
     CHECK_TEXT(again.model, model);
     CHECK(again.workers == 2 && again.threads == 1 && again.batch == 3 && again.queue == 100000);
+    CHECK_INT(again.precision, BW_PRECISION_F32);
     CHECK(again.log_level == BW_LOG_OFF && again.log_format == BW_LOG_JSON);
     bw_config_show(&again, &second);
     CHECK_TEXT(second.data, text.data);
@@ -270,6 +290,7 @@ int main(void)
                                               TEST(bad_values),
                                               TEST(bad_flags),
                                               TEST(files),
+                                              TEST(precisions),
                                               TEST(shown_settings_read_back),
                                               TEST(odd_paths_read_back),
                                               TEST(help_names_every_setting),

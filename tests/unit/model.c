@@ -37,7 +37,7 @@ static int read_parts(struct parts *parts, struct bw_model **model, struct bw_er
     struct bw_safetensors st;
     int code = bw_safetensors_parse(&st, file.data, file.length_bytes, err);
     if (!code) {
-        code = bw_model_read(model, &st, err);
+        code = bw_model_read(model, &st, &bw_kernels_portable, err);
         bw_safetensors_release(&st);
     }
     free(text);
@@ -136,10 +136,11 @@ static void paths_are_named(void)
 {
     struct bw_model *model = NULL;
     struct bw_err err = {0};
-    CHECK_INT(bw_model_load(&model, "Makefile", &err), BW_ESYNTAX);
+    CHECK_INT(bw_model_load(&model, "Makefile", &bw_kernels_portable, &err), BW_ESYNTAX);
     CHECK(strncmp(err.message, "Makefile: ", 10) == 0);
     err = (struct bw_err){0};
-    CHECK_INT(bw_model_load(&model, "tests/golden/tiny-pg-32/denoise-full.safetensors", &err),
+    CHECK_INT(bw_model_load(&model, "tests/golden/tiny-pg-32/denoise-full.safetensors",
+                            &bw_kernels_portable, &err),
               BW_ESYNTAX);
     CHECK_HOLDS(err.message, "denoise-full.safetensors: ");
     CHECK_HOLDS(err.message, "not a LEGO model");

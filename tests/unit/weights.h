@@ -73,11 +73,23 @@ static inline struct bw_arch weights_arch_of(const char *path)
     return arch;
 }
 
+/* The kernels that the environment and this CPU choose. */
+static inline const struct bw_kernels *weights_kernels(void)
+{
+    const struct bw_kernels *kernels;
+    struct bw_err err = {0};
+    if (bw_kernels_choose(BW_PRECISION_AUTO, &kernels, &err)) {
+        fprintf(stderr, "%s\n", err.message);
+        abort();
+    }
+    return kernels;
+}
+
 static inline struct bw_model *weights_model_of(const char *path)
 {
     struct bw_model *model;
     struct bw_err err = {0};
-    if (bw_model_load(&model, path, &err)) {
+    if (bw_model_load(&model, path, weights_kernels(), &err)) {
         fprintf(stderr, "%s\n", err.message);
         abort();
     }
@@ -173,7 +185,7 @@ static inline struct bw_model *weights_made(const char *lego, const char *source
     char *text = json_dumps(b.header, 0);
     struct bw_buf file = weights_file(text, b.body.data, b.body.length_bytes);
     if (bw_safetensors_parse(&st, file.data, file.length_bytes, &err) ||
-        bw_model_read(&model, &st, &err)) {
+        bw_model_read(&model, &st, weights_kernels(), &err)) {
         fprintf(stderr, "%s\n", err.message);
         abort();
     }

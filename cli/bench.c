@@ -1,0 +1,387 @@
+/* Every figure is a median over calls made for a fixed time. The machine's limits are measured in
+ * the same run, with the same threads, because they are what the engine's figures are shares of. */
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/path.h"
+#include "base/text.h"
+#include "cli/commands.h"
+#include "cli/options.h"
+#include "engine/cost.h"
+#include "engine/sampler.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+enum { MOST_CALLS = 4096, MOST_BATCH = 8, MEMORY_FLOATS = 1 << 26, SAMPLE_STEPS = 12 };
+
+static const struct bw_option options[] = {
+    {"model", "FILE", "the model (default: the one that came with the program)"},
+    {"precision", "P", "auto (bf16 where the CPU is fast at it), bf16 or f32"},
+    {"threads", "N", "most threads to measure with (default: all cores)"},
+    {"batch", "N", "measure nothing but all bricks on 1 to 8 pictures; prints milliseconds"},
+    {"seconds", "S", "time for each figure (default 1)"},
+    {"json", "yes|no", "figures for machines instead of a table (default no)"},
+    {NULL, NULL, NULL},
+};
+
+struct bench {
+    char model_path[BW_PATH_CHARS];
+    enum bw_precision precision;
+    int threads, batch; // batch 0: the whole run
+    double seconds;
+    bool json;
+    struct bw_model *model;
+    double load_ms;
+    float *pictures; // [MOST_BATCH, x, out, work]
+    struct bw_buf out;
+    bool listed; // JSON: an entry stands before
+};
+
+static int set_option(void *context, const char *name, const char *value, struct bw_err *err)
+{
+    struct bench *b = context;
+    if (strcmp(name, "threads") == 0)
+        return bw_cmd_threads(value, &b->threads, err);
+    if (strcmp(name, "precision") == 0)
+        return bw_cmd_precision(value, &b->precision, err);
+    if (strcmp(name, "model") == 0)
+        snprintf(b->model_path, sizeof b->model_path, "%s", value);
+    else if (strcmp(name, "batch") == 0) {
+        int64_t batch;
+        if (!bw_text_to_int(value, 1, MOST_BATCH, &batch))
+            return bw_err_set(err, BW_ERANGE, "--batch: not an integer of 1..%d", MOST_BATCH);
+        b->batch = (int)batch;
+    } else if (strcmp(name, "seconds") == 0 && !bw_text_to_number(value, 0.01, 600, &b->seconds))
+        return bw_err_set(err, BW_ERANGE, "--seconds: not a number of 0.01..600");
+    else if (strcmp(name, "json") == 0)
+        b->json = strcmp(value, "yes") == 0;
+    return BW_OK;
+}
+
+static int compare(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* Median milliseconds of a call. */
+static double median_ms(const struct bench *b, void (*call)(void *), void *context)
+{
+    double calls[MOST_CALLS];
+    int count = 0;
+    call(context); // once to warm up
+    for (double end = bw_now_ms() + b->seconds * 1e3; count < 5 || bw_now_ms() < end;) {
+        double began = bw_now_ms();
+        call(context);
+        calls[count++] = bw_now_ms() - began;
+        if (count == MOST_CALLS)
+            break;
+    }
+    qsort(calls, (size_t)count, sizeof *calls, compare);
+    return calls[count / 2];
+}
+
+/* ---- the machine's limits ---- */
+
+struct limit {
+    struct bw_team *team;
+    const struct bw_kernels *kernels;
+    const float *memory; // [MEMORY_FLOATS]
+    double flops[256], sums[256];
+};
+
+static void spin_task(void *context, int task, int member)
+{
+    struct limit *l = context;
+    (void)member;
+    l->flops[task] = l->kernels->spin(1000000);
+}
+
+static void spin_all(void *context)
+{
+    struct limit *l = context;
+    bw_team_run(l->team, spin_task, l, bw_team_threads(l->team));
+}
+
+static void read_task(void *context, int task, int member)
+{
+    struct limit *l = context;
+    size_t share = MEMORY_FLOATS / (size_t)bw_team_threads(l->team) / 16 * 16;
+    const float *at = l->memory + (size_t)task * share;
+    float sums[16] = {0};
+    (void)member;
+    for (size_t i = 0; i < share; i += 16)
+        for (int j = 0; j < 16; j++)
+            sums[j] += at[i + (size_t)j];
+    for (int j = 0; j < 16; j++)
+        l->sums[task] += sums[j];
+}
+
+static void read_all(void *context)
+{
+    struct limit *l = context;
+    bw_team_run(l->team, read_task, l, bw_team_threads(l->team));
+}
+
+/* FLOP/s of the kernels' multiply-adds with so many threads. */
+static double measure_flops(const struct bench *b, const struct bw_kernels *kernels,
+                            struct bw_team *team)
+{
+    struct limit l = {.team = team, .kernels = kernels};
+    double ms = median_ms(b, spin_all, &l), sum = 0;
+    for (int i = 0; i < bw_team_threads(team); i++)
+        sum += l.flops[i];
+    return sum / ms * 1e3;
+}
+
+/* Bytes read from main memory a second. */
+static double measure_memory(const struct bench *b, struct bw_team *team)
+{
+    float *memory = malloc(sizeof(float) * MEMORY_FLOATS);
+    if (!memory)
+        return 0;
+    memset(memory, 0, sizeof(float) * MEMORY_FLOATS);
+    struct limit l = {.team = team, .memory = memory};
+    double ms = median_ms(b, read_all, &l);
+    free(memory);
+    return sizeof(float) * MEMORY_FLOATS / ms * 1e3;
+}
+
+/* ---- the network ---- */
+
+struct evaluation {
+    struct bw_denoiser *denoiser;
+    struct bw_eval evals[MOST_BATCH];
+    int batch;
+};
+
+static void evaluate(void *context)
+{
+    struct evaluation *e = context;
+    bw_denoise(e->denoiser, e->evals, e->batch);
+}
+
+static double evaluation_ms(const struct bench *b, struct bw_denoiser *denoiser, int batch,
+                            uint8_t mask)
+{
+    int side = b->model->arch.image_size;
+    size_t floats = (size_t)b->model->arch.channels * (size_t)side * (size_t)side;
+    struct evaluation e = {.denoiser = denoiser, .batch = batch};
+    for (int i = 0; i < batch; i++) {
+        float *x = b->pictures + (size_t)i * 6 * floats;
+        e.evals[i] = (struct bw_eval){.width = side,
+                                      .height = side,
+                                      .x = x,
+                                      .sigma = 1,
+                                      .label = b->model->arch.class_count ? 0 : -1,
+                                      .guidance = 1,
+                                      .mask = mask,
+                                      .out = x + floats,
+                                      .work = x + 2 * floats};
+    }
+    return median_ms(b, evaluate, &e);
+}
+
+/* One figure: a line of the table or an entry of the JSON list. */
+static void report(struct bench *b, int threads, int batch, uint8_t mask, double ms, double limit)
+{
+    const struct bw_arch *arch = &b->model->arch;
+    double flops = batch * bw_cost_flops(arch, arch->image_size, arch->image_size, mask);
+    double rate = flops / ms * 1e3;
+    char bricks[BW_MAX_BRICKS + 1] = "";
+    for (int k = 0; k < arch->brick_count; k++)
+        bricks[k] = mask >> k & 1 ? '1' : '0';
+    if (b->json)
+        bw_buf_addf(
+            &b->out,
+            "%s{\"threads\":%d,\"batch\":%d,\"bricks\":\"%s\",\"ms\":%.4f,\"ms_per_picture\":%.4f,"
+            "\"gigaflops\":%.4f,\"gflops_per_s\":%.1f,\"share_of_limit\":%.4f}",
+            b->listed ? "," : "", threads, batch, bricks, ms, ms / batch, flops / 1e9, rate / 1e9,
+            rate / limit);
+    else
+        bw_buf_addf(&b->out, "  %7d %6d  %-8s %10.2f %10.2f %9.0f %8.1f %%\n", threads, batch,
+                    bricks, ms, ms / batch, rate / 1e9, 100 * rate / limit);
+    b->listed = true;
+}
+
+/* All bricks and each alone, for small and large batches. */
+static int bench_threads(struct bench *b, int threads, double limit, struct bw_err *err)
+{
+    static const int batches[] = {1, MOST_BATCH};
+    struct bw_denoiser *denoiser;
+    int code = bw_denoiser_new(&denoiser, b->model, threads, err);
+    if (code)
+        return code;
+    const struct bw_arch *arch = &b->model->arch;
+    for (int i = 0; i < 2; i++) {
+        uint8_t full = bw_arch_full_mask(arch);
+        report(b, threads, batches[i], full, evaluation_ms(b, denoiser, batches[i], full), limit);
+        for (int k = 0; arch->brick_count > 1 && k < arch->brick_count; k++) {
+            uint8_t mask = (uint8_t)(1 << k);
+            report(b, threads, batches[i], mask, evaluation_ms(b, denoiser, batches[i], mask),
+                   limit);
+        }
+    }
+    bw_denoiser_free(denoiser);
+    return BW_OK;
+}
+
+/* ---- a whole picture ---- */
+
+struct picture {
+    const struct bw_arch *arch;
+    struct bw_denoiser *denoiser;
+    struct bw_plan plan;
+    unsigned char *rgb;
+    double network_ms, all_ms; // of all calls
+};
+
+static void sample(void *context)
+{
+    struct picture *p = context;
+    struct bw_sampler sampler;
+    struct bw_eval eval;
+    double start = bw_now_ms();
+    if (bw_sampler_init(&sampler, p->arch, &p->plan, NULL, NULL))
+        return;
+    while (bw_sampler_want(&sampler, &eval)) {
+        double began = bw_now_ms();
+        bw_denoise(p->denoiser, &eval, 1);
+        p->network_ms += bw_now_ms() - began;
+        bw_sampler_take(&sampler);
+    }
+    bw_sampler_bytes(&sampler, p->rgb);
+    bw_sampler_release(&sampler);
+    p->all_ms += bw_now_ms() - start;
+}
+
+static int bench_picture(struct bench *b, struct bw_err *err)
+{
+    const struct bw_arch *arch = &b->model->arch;
+    struct picture p = {.arch = arch};
+    struct bw_picture asked = bw_picture_default();
+    asked.steps = SAMPLE_STEPS;
+    asked.class_index = arch->class_count ? 0 : BW_CLASS_NONE;
+    int code = bw_plan_make(&p.plan, arch, &asked, 1 << 24, err);
+    if (!code)
+        code = bw_denoiser_new(&p.denoiser, b->model, b->threads, err);
+    if (code)
+        return code;
+    p.rgb = (unsigned char *)b->pictures;
+    double ms = median_ms(b, sample, &p);
+    double outside = 100 * (1 - p.network_ms / p.all_ms);
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    if (b->json)
+        bw_buf_addf(&b->out,
+                    "],\"picture\":{\"steps\":%d,\"evaluations\":%d,\"ms\":%.3f,\"outside_network_"
+                    "percent\":"
+                    "%.2f},\"load_ms\":%.2f,\"peak_rss_mib\":%.1f}\n",
+                    SAMPLE_STEPS, bw_plan_evaluations(&p.plan), ms, outside, b->load_ms,
+                    (double)usage.ru_maxrss / 1024);
+    else
+        bw_buf_addf(
+            &b->out,
+            "\na picture of %d steps, %d evaluations: %.1f ms, %.1f %% of it outside the network\n"
+            "loading the model: %.1f ms; peak RSS of this run: %.1f MiB\n",
+            SAMPLE_STEPS, bw_plan_evaluations(&p.plan), ms, outside, b->load_ms,
+            (double)usage.ru_maxrss / 1024);
+    bw_denoiser_free(p.denoiser);
+    return BW_OK;
+}
+
+/* ---- the whole run ---- */
+
+static void report_limits(struct bench *b, int threads, double flops, double bytes)
+{
+    const char *name = b->model->kernels->name;
+    if (b->json)
+        bw_buf_addf(&b->out, "%s{\"threads\":%d,\"gflops_per_s\":%.1f,\"memory_gb_per_s\":%.2f}",
+                    b->listed ? "," : "", threads, flops / 1e9, bytes / 1e9);
+    else
+        bw_buf_addf(&b->out,
+                    "limit of %s with %d thread%s: %.0f GFLOP/s; memory is read at %.1f GB/s\n",
+                    name, threads, threads > 1 ? "s" : "", flops / 1e9, bytes / 1e9);
+    b->listed = true;
+}
+
+static int prepare(struct bench *b, struct bw_err *err)
+{
+    double began = bw_now_ms();
+    int code = bw_cmd_load(&b->model, b->model_path, b->precision, err);
+    if (code)
+        return code;
+    b->load_ms = bw_now_ms() - began;
+    size_t side = (size_t)b->model->arch.image_size;
+    b->pictures =
+        calloc(MOST_BATCH * 6 * (size_t)b->model->arch.channels * side * side, sizeof(float));
+    if (!b->pictures)
+        return bw_err_set(err, BW_ENOMEM, "out of memory");
+    return BW_OK;
+}
+
+static int run_one(struct bench *b, struct bw_err *err)
+{
+    struct bw_denoiser *denoiser;
+    int code = bw_denoiser_new(&denoiser, b->model, b->threads, err);
+    if (code)
+        return code;
+    double ms = evaluation_ms(b, denoiser, b->batch, bw_arch_full_mask(&b->model->arch));
+    bw_buf_addf(&b->out, "%.4f\n", ms);
+    bw_denoiser_free(denoiser);
+    return BW_OK;
+}
+
+static int run_all(struct bench *b, struct bw_err *err)
+{
+    double limits[2] = {0};
+    int counts[2] = {1, b->threads}, rounds = b->threads > 1 ? 2 : 1, code = BW_OK;
+    if (b->json)
+        bw_buf_addf(&b->out, "{\"kernels\":\"%s\",\"limits\":[", b->model->kernels->name);
+    for (int i = 0; !code && i < rounds; i++) {
+        struct bw_team *team;
+        code = bw_team_new(&team, counts[i], err);
+        if (code)
+            return code;
+        limits[i] = measure_flops(b, b->model->kernels, team);
+        report_limits(b, counts[i], limits[i], measure_memory(b, team));
+        bw_team_free(team);
+    }
+    b->listed = false;
+    bw_buf_addf(&b->out,
+                b->json
+                    ? "],\"evaluations\":["
+                    : "\n  threads  batch  bricks      ms/call ms/picture   GFLOP/s    share\n");
+    for (int i = 0; !code && i < rounds; i++)
+        code = bench_threads(b, counts[i], limits[i], err);
+    return code ? code : bench_picture(b, err);
+}
+
+int bw_cmd_bench(int count, char **arguments)
+{
+    struct bench b = {.threads = bw_cmd_all_cores(), .seconds = 1};
+    struct bw_err err = {0};
+    bool help;
+    bw_default_model(b.model_path);
+    int code = bw_options_read(options, count, arguments, set_option, &b, &help, &err);
+    if (!code && help) {
+        bw_options_help(
+            "usage: brickwork bench [options]\n\nMeasures this machine's limits and, as shares "
+            "of them, evaluations of the network:\nall bricks and each alone, one picture and "
+            "eight, one thread and all.",
+            options);
+        return BW_EXIT_OK;
+    }
+    if (!code)
+        code = prepare(&b, &err);
+    if (!code)
+        code = b.batch ? run_one(&b, &err) : run_all(&b, &err);
+    if (!code && !b.out.failed)
+        fputs(b.out.data, stdout);
+    bw_buf_release(&b.out);
+    free(b.pictures);
+    bw_model_free(b.model);
+    return code ? bw_cmd_failed(&err) : BW_EXIT_OK;
+}

@@ -1,0 +1,49 @@
+/* AVX-512 with float activations. */
+#include "engine/kernels/kernels.h"
+
+#include <immintrin.h>
+#include <math.h>
+#include <stdint.h>
+
+typedef float activation;
+typedef __m512 vector;
+
+#define PAIR                  1
+#define LOAD(p)               _mm512_loadu_ps(p)
+#define BROADCAST(p)          _mm512_set1_ps(*(p))
+#define MULTIPLY_ADD(s, a, b) ((s) = _mm512_fmadd_ps((a), (b), (s)))
+
+static inline float to_activation(float x)
+{
+    return x;
+}
+
+static inline void store_16(float *out, __mmask16 mask, __m512 v)
+{
+    _mm512_mask_storeu_ps(out, mask, v);
+}
+
+enum { QUERIES = 12 };
+static void product(const struct bw_product *p);
+
+#include "engine/kernels/avx512.inc"
+
+static void product(const struct bw_product *p)
+{
+    product_by_rows(p);
+}
+
+const struct bw_kernels bw_kernels_avx512 = {
+    .name = "avx512",
+    .activation_bytes = sizeof(activation),
+    .ends = &bw_kernels_avx512,
+    .packed_bytes = packed_bytes,
+    .pack = pack,
+    .norm = norm,
+    .narrow = narrow,
+    .product = product,
+    .vectors = vectors,
+    .attention_bytes = attention_bytes,
+    .attention = attention,
+    .spin = spin_vectors,
+};
