@@ -12,7 +12,7 @@ static void product(const struct bw_product *p);
 
 #include "engine/kernels/avx512.inc"
 
-enum { TILE_ROWS = 16, TILE_INPUTS = 32, BLOCK = 2 * TILE_ROWS };
+enum { TILE_ROWS = 16, TILE_INPUTS = 32, BLOCK = 2 * TILE_ROWS, AHEAD_LINES = 8 };
 
 /* Intel SDM, volume 1, chapter 18: the memory image of the tile configuration. */
 struct tile_config {
@@ -43,9 +43,10 @@ static void configure(int upper, int lower)
     _tile_loadconfig(&c);
 }
 
-/* sums[32, 32] of up to 32 rows and one panel. */
+/* sums[32, 32] of up to 32 rows and one panel. Each step also fetches a part of what comes next,
+ * `ahead`. */
 static void sum_both(const uint16_t *a, size_t stride_bytes, const uint16_t *w, int inputs,
-                     float *sums)
+                     const uint16_t *ahead, float *sums)
 {
     const uint16_t *lower = a + TILE_ROWS * stride_bytes / sizeof *a;
     _tile_zero(0);
@@ -53,6 +54,9 @@ static void sum_both(const uint16_t *a, size_t stride_bytes, const uint16_t *w, 
     _tile_zero(2);
     _tile_zero(3);
     for (int i = 0; i < inputs; i += TILE_INPUTS, w += TILE_INPUTS * COLUMNS) {
+        for (int line = 0; line < AHEAD_LINES; line++)
+            _mm_prefetch((const char *)ahead + line * 64, _MM_HINT_T1);
+        ahead += TILE_INPUTS * COLUMNS;
         _tile_loadd(6, w, COLUMNS * PAIR * sizeof *w);
         _tile_loadd(7, w + 16 * PAIR, COLUMNS * PAIR * sizeof *w);
         _tile_loadd(4, a + i, stride_bytes);
@@ -86,13 +90,13 @@ static void sum_upper(const uint16_t *a, size_t stride_bytes, const uint16_t *w,
 
 /* Rows row..row + rows - 1 (at most 32) of one panel. */
 static void product_block(const struct bw_product *p, int row, int rows, int column,
-                          const activation *w)
+                          const activation *w, const activation *ahead)
 {
     float sums[BLOCK * COLUMNS] __attribute__((aligned(64)));
     size_t stride_bytes = (size_t)p->a_stride * sizeof(activation);
     const activation *a = (const activation *)p->a + (size_t)row * (size_t)p->a_stride;
     if (rows > TILE_ROWS)
-        sum_both(a, stride_bytes, w, p->inputs, sums);
+        sum_both(a, stride_bytes, w, p->inputs, ahead, sums);
     else
         sum_upper(a, stride_bytes, w, p->inputs, sums);
     settle_memory();
@@ -103,14 +107,17 @@ static void product_block(const struct bw_product *p, int row, int rows, int col
 }
 
 /* Rows first..last - 1, `block` at a time, against every panel: a panel stays in the cache for all
- * of them. */
+ * of them, and each of four blocks fetches a quarter of the next panel. */
 static void product_rows(const struct bw_product *p, int first, int last, int block)
 {
     size_t panel = packed_elements(COLUMNS, p->inputs);
     const activation *w = p->w;
     for (int column = 0; column < p->outputs; column += COLUMNS, w += panel) {
-        for (int row = first; row < last; row += block)
-            product_block(p, row, block, column, w);
+        const activation *ahead = w + panel;
+        for (int row = first; row < last; row += block) {
+            product_block(p, row, block, column, w, ahead);
+            ahead += AHEAD_LINES * 64 / sizeof *ahead;
+        }
     }
 }
 
