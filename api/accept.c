@@ -1,3 +1,5 @@
+/* The header is walked once per offer, which is fine for two or three of them, and needs no memory.
+ */
 #include "api/accept.h"
 
 #include <ctype.h>

@@ -1,3 +1,5 @@
+/* Files of recorded cases are input like any other: everything is bounded before the engine sees
+ * it. */
 #include "api/case.h"
 
 #include "api/json.h"

@@ -1,3 +1,4 @@
+/* jansson checks the grammar; what is allowed where is in tables of readers, walked here. */
 #include "api/json.h"
 
 #include "base/text.h"

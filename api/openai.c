@@ -1,3 +1,5 @@
+/* Fields of that API fall into three kinds: those that mean something here, those that may only say
+ * what is so anyway, and the rest, which are refused rather than silently ignored. */
 #include "api/openai.h"
 
 #include "api/json.h"

@@ -1,3 +1,4 @@
+/* The table is the whole vocabulary of failure. */
 #include "api/problem.h"
 
 #include "api/json.h"

@@ -1,3 +1,4 @@
+/* One reader per field; the table at the end is the contract's list of fields. */
 #include "api/request.h"
 
 #include "api/json.h"

@@ -1,3 +1,5 @@
+/* json_pack() returns NULL once any part is missing, so each function has one place where lack of
+ * memory shows. */
 #include "api/response.h"
 
 #include "api/json.h"

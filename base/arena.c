@@ -1,3 +1,4 @@
+/* Without memory the arena only adds up; with memory the same calls hand it out. */
 #include "base/arena.h"
 
 #include <assert.h>

@@ -1,3 +1,5 @@
+/* make_room() is the only function that allocates, and the only one that decides that a buffer has
+ * failed. */
 #include "base/buf.h"
 
 #include <errno.h>

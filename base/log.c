@@ -1,3 +1,4 @@
+/* A line is put together in memory and written in one piece; values are escaped on the way in. */
 #include "base/log.h"
 
 #include "base/clock.h"

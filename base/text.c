@@ -1,3 +1,4 @@
+/* Nothing here skips space or stops early: text is what it claims to be, or it is refused. */
 #include "base/text.h"
 
 #include <ctype.h>

@@ -1,3 +1,4 @@
+/* Everything printed comes from the loaded model, so a file that prints is a file that runs. */
 #include "base/path.h"
 #include "cli/commands.h"
 #include "cli/options.h"

@@ -1,3 +1,4 @@
+/* The commands are a table; what they share is below it. */
 #include "base/text.h"
 #include "base/version.h"
 #include "cli/commands.h"

@@ -1,3 +1,4 @@
+/* Nothing is remembered here: every option goes straight to the command's own function. */
 #include "cli/options.h"
 
 #include "base/text.h"

@@ -1,3 +1,5 @@
+/* Only matrix products are counted: everything else is proportional to the number of tokens and
+ * small. */
 #include "engine/cost.h"
 
 #include "engine/tiles.h"

@@ -59,6 +59,7 @@ static int fill_tensor(struct loader *l, const char *name, float *out)
             return bw_err_set(l->err, BW_ESYNTAX, "tensor \"%s\": element %zu is not finite", name,
                               i);
     }
+    bw_safetensors_forget(l->st, t);
     return BW_OK;
 }
 
@@ -255,6 +256,9 @@ int bw_model_read(struct bw_model **model, const struct bw_safetensors *st,
         code = bw_arch_read(&m->arch, st, err);
     }
     if (!code) {
+        m->file_bytes = st->file_bytes;
+        bw_digest(st->file, st->file_bytes, m->digest);
+        bw_safetensors_forget(st, NULL);
         struct loader loader = {.st = st, .model = m, .used = used, .err = err};
         code = load_weights(&loader);
     }
@@ -265,8 +269,6 @@ int bw_model_read(struct bw_model **model, const struct bw_safetensors *st,
     }
     copy_metadata(st, "license", m->license, sizeof m->license);
     copy_metadata(st, "source", m->source, sizeof m->source);
-    m->file_bytes = st->file_bytes;
-    bw_digest(st->file, st->file_bytes, m->digest);
     *model = m;
     return BW_OK;
 }

@@ -1,3 +1,4 @@
+/* What a request leaves open is settled here, once: afterwards a picture is numbers and masks. */
 #include "engine/plan.h"
 
 #include "base/text.h"

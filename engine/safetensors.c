@@ -232,6 +232,17 @@ void bw_safetensors_release(struct bw_safetensors *st)
     *st = (struct bw_safetensors){0};
 }
 
+void bw_safetensors_forget(const struct bw_safetensors *st, const struct bw_tensor *tensor)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    size_t first = tensor ? (size_t)(tensor->bytes - st->file) : 0;
+    size_t last = tensor ? first + tensor->size_bytes : st->file_bytes;
+    first = (first + page - 1) / page * page; // only pages that are the tensor's alone
+    last = tensor ? last / page * page : last;
+    if (st->mapped && first < last)
+        madvise((void *)(st->file + first), last - first, MADV_DONTNEED);
+}
+
 const struct bw_tensor *bw_safetensors_find(const struct bw_safetensors *st, const char *name)
 {
     for (size_t i = 0; i < st->tensor_count; i++) {

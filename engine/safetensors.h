@@ -48,6 +48,10 @@ int bw_safetensors_parse(struct bw_safetensors *st, const void *bytes, size_t si
 
 void bw_safetensors_release(struct bw_safetensors *st);
 
+/* Let the system take a mapped tensor's pages (NULL: the whole file's) out of memory until they are
+ * read again, so that what was copied from a file does not count twice. */
+void bw_safetensors_forget(const struct bw_safetensors *st, const struct bw_tensor *tensor);
+
 /* The tensor of that name, or NULL. */
 const struct bw_tensor *bw_safetensors_find(const struct bw_safetensors *st, const char *name);
 

@@ -1,3 +1,5 @@
+/* Each solver is one function that moves x from one noise level to the next by the denoiser's
+ * answer. Heun takes two answers per step; `correct` says which one is due. */
 #include "engine/sampler.h"
 
 #include "engine/rng.h"

@@ -1,3 +1,6 @@
+/* Presets come down to one number, an exchange rate between loss and cost: at each step the mask
+ * with the least sum of both wins, and the rate is as high as the preset's bound on the loss
+ * allows. */
 #include "engine/schedule.h"
 
 #include "engine/cost.h"

@@ -1,3 +1,4 @@
+/* libpng's simplified interface: one call, errors as return values. */
 #include "image/png.h"
 
 #include <png.h>

@@ -1,3 +1,6 @@
+/* The table below is all there is to know of a setting: flags, environment, file, help and
+ * --check-config are loops over it. Sources are applied from the strongest to the weakest; a
+ * setting once fixed is left alone. */
 #include "server/config.h"
 
 #include "base/log.h"

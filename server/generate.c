@@ -1,3 +1,5 @@
+/* A generation owns its jobs and is owned by the loop; it lives until its exchange is answered or
+ * gone and every job has come back, whichever is later. `over` counts the jobs that have. */
 #include "server/generate.h"
 
 #include "api/accept.h"

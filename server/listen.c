@@ -1,3 +1,5 @@
+/* The socket is opened here rather than by the HTTP library for the sake of its error messages, and
+ * so that it can one day come from elsewhere. */
 #include "server/listen.h"
 
 #include "base/text.h"

@@ -1,3 +1,5 @@
+/* A singly linked list with a pointer to its last link, under one lock. The bound is checked and
+ * the jobs are linked in the same breath, so a request gets in whole or not at all. */
 #include "server/queue.h"
 
 void bw_queue_init(struct bw_queue *queue, int bound)

@@ -1,3 +1,4 @@
+/* One table of paths; everything but making pictures is answered on the spot. */
 #include "server/routes.h"
 
 #include "api/response.h"

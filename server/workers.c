@@ -1,3 +1,6 @@
+/* Every worker repeats: bring in pictures, let go of cancelled ones, evaluate the rest in one call,
+ * let each sampler take its answer. A job has one owner at a time: it comes from the queue, stays
+ * in `active`, and leaves through deliver(). */
 #include "server/workers.h"
 
 #include "base/clock.h"

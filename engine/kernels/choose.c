@@ -1,3 +1,5 @@
+/* The order of the table is the order of preference; everything else is asking the CPU and the
+ * kernel. */
 #include "engine/kernels/kernels.h"
 
 #include <cpuid.h>

@@ -285,6 +285,31 @@ static void a_pipe_is_refused_at_once(void)
     CHECK_OF(WIFEXITED(status) && WEXITSTATUS(status) == 0, "wait status %d", status);
 }
 
+/* What was forgotten is read again as it was; a file in memory has nothing to forget. */
+static void forgotten_bytes_come_back(void)
+{
+    struct bw_safetensors st;
+    char before[BW_DIGEST_CHARS], after[BW_DIGEST_CHARS];
+    REQUIRE(bw_safetensors_open(&st, TINY_U, NULL) == BW_OK);
+    bw_digest(st.file, st.file_bytes, before);
+    for (size_t i = 0; i < st.tensor_count; i++)
+        bw_safetensors_forget(&st, &st.tensors[i]);
+    bw_safetensors_forget(&st, NULL);
+    bw_digest(st.file, st.file_bytes, after);
+    CHECK_TEXT(before, after);
+
+    struct bw_safetensors copy;
+    unsigned char *bytes = malloc(st.file_bytes);
+    REQUIRE(bytes != NULL);
+    memcpy(bytes, st.file, st.file_bytes);
+    REQUIRE(bw_safetensors_parse(&copy, bytes, st.file_bytes, NULL) == BW_OK);
+    bw_safetensors_forget(&copy, NULL);
+    CHECK(memcmp(bytes, st.file, st.file_bytes) == 0);
+    bw_safetensors_release(&copy);
+    bw_safetensors_release(&st);
+    free(bytes);
+}
+
 int main(void)
 {
     static const struct check_test tests[] = {TEST(every_rule_refuses),
@@ -295,6 +320,7 @@ int main(void)
                                               TEST(floats_are_copied),
                                               TEST(write_then_read),
                                               TEST(paths_that_are_no_files),
-                                              TEST(a_pipe_is_refused_at_once)};
+                                              TEST(a_pipe_is_refused_at_once),
+                                              TEST(forgotten_bytes_come_back)};
     return CHECK_RUN("safetensors", tests);
 }
