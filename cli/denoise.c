@@ -15,7 +15,7 @@ static const struct bw_option options[] = {
     {"model", "FILE", "the model (default: the one that came with the program)"},
     {"case", "FILE", "the recorded case, a safetensors file with metadata \"case\""},
     {"out", "FILE", "where the computed tensors go"},
-    {"precision", "P", "auto (bf16 where the CPU is fast at it), bf16 or f32"},
+    {"precision", "P", "f32 (default), bf16, or auto: bf16 where the CPU is fast at it"},
     {"threads", "N", "threads to compute with (default: all cores)"},
     {NULL, NULL, NULL},
 };
@@ -188,7 +188,7 @@ static int replay(struct replay *r, struct bw_err *err)
 
 int bw_cmd_denoise(int count, char **arguments)
 {
-    struct replay r = {.threads = bw_cmd_all_cores()};
+    struct replay r = {.threads = bw_cmd_all_cores(), .precision = BW_PRECISION_F32};
     struct bw_err err = {0};
     bool help;
     bw_default_model(r.model_path);

@@ -100,6 +100,21 @@ for one in sorted(FOLDER.glob("*/*.safetensors")):
     setattr(TestRecorded, label, lambda self, path=one: self.compare(path))
 
 
+class TestDefaultPrecision(unittest.TestCase):
+    def test_it_is_float32(self):
+        """A comparison with the reference that names no precision means the exact one."""
+        case = FOLDER / "tiny-pg-32/denoise-full.safetensors"
+        want, _ = denoise("tiny-pg-32", case)
+        with tempfile.TemporaryDirectory() as folder:
+            out = pathlib.Path(folder, "out.safetensors")
+            result = run_program(COMMAND, "denoise", "--model", model_file("tiny-pg-32"), "--case",
+                                 case, "--out", out)
+            self.assertEqual(result.returncode, 0, result.stderr)
+            got, _ = load(out)
+        for name in want:
+            self.assertTrue(np.array_equal(got[name], want[name]), name)
+
+
 @functools.cache
 def has_bfloat16():
     """Does this CPU multiply bfloat16?"""
