@@ -27,7 +27,7 @@ static int read_kind(const json_t *value, const char *pointer, void *out, struct
 static int read_pair(const json_t *value, const char *pointer, int low, int high, int *first,
                      int *second, struct bw_err *err)
 {
-    int64_t a, b;
+    int a, b;
     if (json_array_size(value) != 2)
         return bw_err_set_field(err, BW_ERANGE, pointer, "not a pair");
     int code = bw_json_int(json_array_get(value, 0), pointer, low, high, &a, err);
@@ -35,8 +35,8 @@ static int read_pair(const json_t *value, const char *pointer, int low, int high
         code = bw_json_int(json_array_get(value, 1), pointer, low, high, &b, err);
     if (code)
         return code;
-    *first = (int)a;
-    *second = (int)b;
+    *first = a;
+    *second = b;
     return BW_OK;
 }
 
@@ -49,11 +49,7 @@ static int read_size(const json_t *value, const char *pointer, void *out, struct
 static int read_label(const json_t *value, const char *pointer, void *out, struct bw_err *err)
 {
     struct reading *r = out;
-    int64_t label;
-    int code = bw_json_int(value, pointer, -1, r->class_count - 1, &label, err);
-    if (!code)
-        r->recorded->label = (int)label;
-    return code;
+    return bw_json_int(value, pointer, -1, r->class_count - 1, &r->recorded->label, err);
 }
 
 static int read_sigma(const json_t *value, const char *pointer, void *out, struct bw_err *err)
@@ -113,11 +109,7 @@ static int read_shifts(const json_t *value, const char *pointer, void *out, stru
 static int read_steps(const json_t *value, const char *pointer, void *out, struct bw_err *err)
 {
     struct reading *r = out;
-    int64_t steps;
-    int code = bw_json_int(value, pointer, 1, BW_MAX_STEPS, &steps, err);
-    if (!code)
-        r->recorded->steps = (int)steps;
-    return code;
+    return bw_json_int(value, pointer, 1, BW_MAX_STEPS, &r->recorded->steps, err);
 }
 
 static int read_guidance(const json_t *value, const char *pointer, void *out, struct bw_err *err)

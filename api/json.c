@@ -74,8 +74,8 @@ int bw_json_read(const json_t *object, const char *at, const struct bw_json_fiel
     return BW_OK;
 }
 
-int bw_json_int(const json_t *value, const char *pointer, int64_t low, int64_t high, int64_t *out,
-                struct bw_err *err)
+int bw_json_wide(const json_t *value, const char *pointer, int64_t low, int64_t high, int64_t *out,
+                 struct bw_err *err)
 {
     json_int_t got = json_integer_value(value);
     if (!json_is_integer(value) || got < low || got > high)
@@ -83,6 +83,16 @@ int bw_json_int(const json_t *value, const char *pointer, int64_t low, int64_t h
                                 (long long)low, (long long)high);
     *out = got;
     return BW_OK;
+}
+
+int bw_json_int(const json_t *value, const char *pointer, int low, int high, int *out,
+                struct bw_err *err)
+{
+    int64_t wide = 0;
+    int code = bw_json_wide(value, pointer, low, high, &wide, err);
+    if (!code)
+        *out = (int)wide;
+    return code;
 }
 
 int bw_json_number(const json_t *value, const char *pointer, double low, double high, double *out,

@@ -30,8 +30,10 @@ int bw_json_read(const json_t *object, const char *at, const struct bw_json_fiel
                  void *out, struct bw_err *err);
 
 /* An integer, or a number within; otherwise BW_ERANGE that names the bounds. */
-int bw_json_int(const json_t *value, const char *pointer, int64_t low, int64_t high, int64_t *out,
+int bw_json_int(const json_t *value, const char *pointer, int low, int high, int *out,
                 struct bw_err *err);
+int bw_json_wide(const json_t *value, const char *pointer, int64_t low, int64_t high, int64_t *out,
+                 struct bw_err *err);
 int bw_json_number(const json_t *value, const char *pointer, double low, double high, double *out,
                    struct bw_err *err);
 

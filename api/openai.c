@@ -30,11 +30,7 @@ static int read_prompt(const json_t *value, const char *pointer, void *out, stru
 static int read_count(const json_t *value, const char *pointer, void *out, struct bw_err *err)
 {
     struct bw_request *r = ((struct reading *)out)->request;
-    int64_t count;
-    int code = bw_json_int(value, pointer, 1, BW_MAX_COUNT, &count, err);
-    if (!code)
-        r->count = (int)count;
-    return code;
+    return bw_json_int(value, pointer, 1, BW_MAX_COUNT, &r->count, err);
 }
 
 static int read_size(const json_t *value, const char *pointer, void *out, struct bw_err *err)
@@ -63,10 +59,9 @@ static int read_output_compression(const json_t *value, const char *pointer, voi
                                    struct bw_err *err)
 {
     struct bw_request *r = ((struct reading *)out)->request;
-    int64_t quality;
-    int code = bw_json_int(value, pointer, 0, 100, &quality, err);
+    int quality, code = bw_json_int(value, pointer, 0, 100, &quality, err);
     if (!code)
-        r->quality = quality ? (int)quality : 1;
+        r->quality = quality ? quality : 1;
     return code;
 }
 

@@ -34,7 +34,6 @@ static int read_model(const json_t *value, const char *pointer, void *out, struc
 static int read_class(const json_t *value, const char *pointer, void *out, struct bw_err *err)
 {
     struct bw_picture *p = &((struct bw_request *)out)->picture;
-    int64_t index;
     if (json_is_null(value)) {
         p->class_index = BW_CLASS_NONE;
         return BW_OK;
@@ -43,20 +42,15 @@ static int read_class(const json_t *value, const char *pointer, void *out, struc
         p->class_index = BW_CLASS_NAMED;
         return bw_json_text(value, pointer, p->class_name, sizeof p->class_name, err);
     }
-    if (!json_is_integer(value) || bw_json_int(value, pointer, 0, INT32_MAX, &index, NULL))
+    if (bw_json_int(value, pointer, 0, INT32_MAX, &p->class_index, NULL))
         return bw_err_set_field(err, BW_ERANGE, pointer, "not a class name, a class index or null");
-    p->class_index = (int)index;
     return BW_OK;
 }
 
 static int read_count(const json_t *value, const char *pointer, void *out, struct bw_err *err)
 {
     struct bw_request *r = out;
-    int64_t count;
-    int code = bw_json_int(value, pointer, 1, BW_MAX_COUNT, &count, err);
-    if (!code)
-        r->count = (int)count;
-    return code;
+    return bw_json_int(value, pointer, 1, BW_MAX_COUNT, &r->count, err);
 }
 
 static int read_size(const json_t *value, const char *pointer, void *out, struct bw_err *err)
@@ -72,11 +66,7 @@ static int read_size(const json_t *value, const char *pointer, void *out, struct
 static int read_steps(const json_t *value, const char *pointer, void *out, struct bw_err *err)
 {
     struct bw_request *r = out;
-    int64_t steps;
-    int code = bw_json_int(value, pointer, 1, BW_MAX_STEPS, &steps, err);
-    if (!code)
-        r->picture.steps = (int)steps;
-    return code;
+    return bw_json_int(value, pointer, 1, BW_MAX_STEPS, &r->picture.steps, err);
 }
 
 static int read_solver(const json_t *value, const char *pointer, void *out, struct bw_err *err)
@@ -98,7 +88,7 @@ static int read_seed(const json_t *value, const char *pointer, void *out, struct
 {
     struct bw_request *r = out;
     int64_t seed;
-    int code = bw_json_int(value, pointer, 0, BW_MAX_SEED, &seed, err);
+    int code = bw_json_wide(value, pointer, 0, BW_MAX_SEED, &seed, err);
     if (code)
         return code;
     r->picture.seed = (uint64_t)seed;
@@ -110,7 +100,7 @@ static int read_index(const json_t *value, const char *pointer, void *out, struc
 {
     struct bw_request *r = out;
     int64_t index;
-    int code = bw_json_int(value, pointer, 0, BW_MAX_INDEX - BW_MAX_COUNT, &index, err);
+    int code = bw_json_wide(value, pointer, 0, BW_MAX_INDEX - BW_MAX_COUNT, &index, err);
     if (!code)
         r->picture.index = (uint32_t)index;
     return code;
@@ -132,11 +122,7 @@ static int read_format(const json_t *value, const char *pointer, void *out, stru
 static int read_quality(const json_t *value, const char *pointer, void *out, struct bw_err *err)
 {
     struct bw_request *r = out;
-    int64_t quality;
-    int code = bw_json_int(value, pointer, 1, 100, &quality, err);
-    if (!code)
-        r->quality = (int)quality;
-    return code;
+    return bw_json_int(value, pointer, 1, 100, &r->quality, err);
 }
 
 static int read_t_break(const json_t *value, const char *pointer, void *out, struct bw_err *err)
@@ -158,7 +144,7 @@ static int read_resting(const json_t *value, const char *pointer, void *out, str
     if (!json_is_array(value))
         return bw_err_set_field(err, BW_ERANGE, pointer, "not an array of brick numbers");
     for (size_t i = 0; i < json_array_size(value); i++) {
-        int64_t brick;
+        int brick;
         if (bw_json_int(json_array_get(value, i), pointer, 0, BW_MAX_BRICKS - 1, &brick, NULL))
             return bw_err_set_field(err, BW_ERANGE, pointer, "holds something other than 0..%d",
                                     BW_MAX_BRICKS - 1);

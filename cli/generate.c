@@ -4,6 +4,7 @@
 #include "api/response.h"
 #include "base/clock.h"
 #include "base/path.h"
+#include "base/random.h"
 #include "base/text.h"
 #include "cli/commands.h"
 #include "cli/options.h"
@@ -15,7 +16,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <unistd.h>
 
 enum { MAX_AREA = 1 << 22 };
@@ -82,11 +82,8 @@ static void settle(struct session *s)
         r->format = png ? BW_FORMAT_PNG : BW_FORMAT_JPEG;
     if (!s->out)
         s->out = r->format == BW_FORMAT_PNG ? "picture.png" : "picture.jpg";
-    if (!r->seeded) {
-        ssize_t got = getrandom(&r->picture.seed, sizeof r->picture.seed, 0);
-        (void)got; // 8 bytes never block or fail after boot
-        r->picture.seed &= BW_MAX_SEED;
-    }
+    if (!r->seeded)
+        r->picture.seed = bw_random() & BW_MAX_SEED;
 }
 
 static void show_progress(int done, int steps, double began_ms)

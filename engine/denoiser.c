@@ -194,7 +194,7 @@ static void run_combine(void *context, int task, int member)
     }
 }
 
-static int passes_of(const struct bw_eval *eval)
+int bw_eval_passes(const struct bw_eval *eval)
 {
     return eval->guidance == 1 || eval->label < 0 ? 1 : 2;
 }
@@ -203,7 +203,7 @@ static void add_passes(struct bw_denoiser *d, const struct bw_eval *eval)
 {
     size_t floats = image_floats(&d->model->arch, eval->width, eval->height);
     const struct preconditioning c = precondition(eval->sigma, d->model->arch.sigma_data);
-    for (int i = 0; i < passes_of(eval); i++) {
+    for (int i = 0; i < bw_eval_passes(eval); i++) {
         struct denoise_pass *p = &d->passes[d->pass_count++];
         d->masks |= eval->mask;
         p->eval = eval;
@@ -237,8 +237,8 @@ void bw_denoise(struct bw_denoiser *denoiser, const struct bw_eval *evals, int c
 {
     while (count > 0) {
         int taken = 0, passes = 0;
-        while (taken < count && passes + passes_of(&evals[taken]) <= MAX_PASSES)
-            passes += passes_of(&evals[taken++]);
+        while (taken < count && passes + bw_eval_passes(&evals[taken]) <= MAX_PASSES)
+            passes += bw_eval_passes(&evals[taken++]);
         run_group(denoiser, evals, taken);
         evals += taken;
         count -= taken;

@@ -24,6 +24,9 @@ struct bw_eval {
     float *trace[BW_MAX_BRICKS];  // NULL, or [channels, height, width]: brick k's raw output
 };
 
+/* How often the network runs for it: 2 with guidance, else 1. */
+int bw_eval_passes(const struct bw_eval *eval);
+
 size_t bw_eval_work_floats(const struct bw_arch *arch, int width, int height);
 
 struct bw_denoiser;

@@ -6,13 +6,13 @@
 #include "api/openai.h"
 #include "api/response.h"
 #include "base/clock.h"
+#include "base/random.h"
 #include "base/text.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 
 enum { PROMPT_CHARS = 4096, REPLAY_HEADER_LIMIT = 4096 };
 
@@ -214,11 +214,8 @@ static int complete(struct bw_service *service, struct bw_request *r, struct bw_
         return bw_err_set_field(err, BW_ENOTFOUND, "/model", "there is no model \"%s\", only %s",
                                 r->model, name);
     strcpy(r->model, name);
-    if (!r->seeded) {
-        ssize_t got = getrandom(&r->picture.seed, sizeof r->picture.seed, 0);
-        (void)got; // 8 bytes never block or fail after boot
-        r->picture.seed &= BW_MAX_SEED;
-    }
+    if (!r->seeded)
+        r->picture.seed = bw_random() & BW_MAX_SEED;
     return BW_OK;
 }
 

@@ -14,6 +14,7 @@
 
 #include "base/buf.h"
 #include "base/clock.h"
+#include "base/random.h"
 #include "base/text.h"
 #include "server/listen.h"
 
@@ -23,7 +24,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -256,10 +256,7 @@ static void choose_id(struct bw_exchange *x)
         strcpy(x->id, given);
         return;
     }
-    unsigned long long random = 0;
-    ssize_t got = getrandom(&random, sizeof random, 0);
-    (void)got; // 8 bytes never block or fail after boot
-    snprintf(x->id, sizeof x->id, "%016llx", random);
+    snprintf(x->id, sizeof x->id, "%016llx", (unsigned long long)bw_random());
 }
 
 /* Is the announced body so large that it is better never sent? */

@@ -110,7 +110,7 @@ static void advance(struct worker *w)
     for (int i = 0; i < w->count; i++) {
         bw_sampler_want(&w->active[i]->sampler, &evals[i]);
         masks[i] = evals[i].mask;
-        int calls = evals[i].guidance != 1 && evals[i].label >= 0 ? 2 : 1;
+        int calls = bw_eval_passes(&evals[i]);
         flops += calls * bw_cost_flops(arch, evals[i].width, evals[i].height, evals[i].mask);
     }
     bw_denoise(w->denoiser, evals, w->count);

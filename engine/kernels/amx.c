@@ -8,7 +8,7 @@
 #include "engine/kernels/bf16.inc"
 
 enum { QUERIES = 32 };
-static void product(const struct bw_product *p);
+#define HAS_TILES
 
 #include "engine/kernels/avx512.inc"
 
@@ -161,17 +161,7 @@ static double spin(long rounds)
     return (double)rounds * 4 * TILE_ROWS * 16 * TILE_INPUTS * 2;
 }
 
-const struct bw_kernels bw_kernels_amx = {
-    .name = "amx",
-    .activation_bytes = sizeof(activation),
-    .ends = &bw_kernels_avx512,
-    .packed_bytes = packed_bytes,
-    .pack = pack,
-    .norm = norm,
-    .narrow = narrow,
-    .product = product,
-    .vectors = vectors,
-    .attention_bytes = attention_bytes,
-    .attention = attention,
-    .spin = spin,
-};
+#define KERNELS bw_kernels_amx
+#define NAME    "amx"
+#define ENDS    bw_kernels_avx512
+#include "engine/kernels/table.inc"

@@ -24,26 +24,10 @@ static inline void store_16(float *out, __mmask16 mask, __m512 v)
 }
 
 enum { QUERIES = 12 };
-static void product(const struct bw_product *p);
 
 #include "engine/kernels/avx512.inc"
 
-static void product(const struct bw_product *p)
-{
-    product_by_rows(p);
-}
-
-const struct bw_kernels bw_kernels_avx512 = {
-    .name = "avx512",
-    .activation_bytes = sizeof(activation),
-    .ends = &bw_kernels_avx512,
-    .packed_bytes = packed_bytes,
-    .pack = pack,
-    .norm = norm,
-    .narrow = narrow,
-    .product = product,
-    .vectors = vectors,
-    .attention_bytes = attention_bytes,
-    .attention = attention,
-    .spin = spin_vectors,
-};
+#define KERNELS bw_kernels_avx512
+#define NAME    "avx512"
+#define ENDS    bw_kernels_avx512
+#include "engine/kernels/table.inc"
