@@ -30,8 +30,8 @@ struct bw_arena {
  * measuring. Running past the reserved size is a bug in the carving code and asserts. */
 void *bw_arena_take(struct bw_arena *arena, size_t count, size_t size);
 
-/* Allocate what was measured and start again at its beginning. BW_ENOMEM; the arena then still
- * measures nothing and owns nothing. */
+/* Allocate what was measured, in huge pages where the system gives them, and start again at its
+ * beginning. BW_ENOMEM; the arena then still measures nothing and owns nothing. */
 int bw_arena_reserve(struct bw_arena *arena, struct bw_err *err);
 
 /* Free the memory; the arena is as new. */
