@@ -100,10 +100,8 @@ static void product_block(const struct bw_product *p, int row, int rows, int col
     else
         sum_upper(a, stride_bytes, w, p->inputs, sums);
     settle_memory();
-    for (int r = 0; r < rows; r++) {
-        finish(p, _mm512_load_ps(sums + r * COLUMNS), row + r, column);
-        finish(p, _mm512_load_ps(sums + r * COLUMNS + 16), row + r, column + 16);
-    }
+    finish(p, sums, row, rows, column);
+    finish(p, sums + 16, row, rows, column + 16);
 }
 
 /* Rows first..last - 1, `block` at a time, against every panel: a panel stays in the cache for all
@@ -125,7 +123,7 @@ static void product(const struct bw_product *p)
 {
     int whole = p->rows / BLOCK * BLOCK, rest = p->rows - whole;
     if (p->inputs % TILE_INPUTS || p->inputs == 0) {
-        product_by_rows(p);
+        product_by_rows(p, 0);
         return;
     }
     settle_memory();

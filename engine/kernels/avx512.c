@@ -8,10 +8,14 @@
 typedef float activation;
 typedef __m512 vector;
 
-#define PAIR                  1
-#define LOAD(p)               _mm512_loadu_ps(p)
-#define BROADCAST(p)          _mm512_set1_ps(*(p))
-#define MULTIPLY_ADD(s, a, b) ((s) = _mm512_fmadd_ps((a), (b), (s)))
+#define ROWS         8
+#define VECTORS      3
+#define PAIR         1
+#define LOAD(p)      _mm512_loadu_ps(p)
+#define BROADCAST(p) _mm512_set1_ps(*(p))
+/* GCC 12 moves sums between registers around the intrinsic; an instruction with a tied operand
+ * keeps them in place. */
+#define MULTIPLY_ADD(s, a, b) __asm__("vfmadd231ps %2, %1, %0" : "+v"(s) : "v"(a), "v"(b))
 
 static inline float to_activation(float x)
 {
@@ -23,7 +27,7 @@ static inline void store_16(float *out, __mmask16 mask, __m512 v)
     _mm512_mask_storeu_ps(out, mask, v);
 }
 
-enum { QUERIES = 12 };
+enum { QUERIES = 16 };
 
 #include "engine/kernels/avx512.inc"
 
