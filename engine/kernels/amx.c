@@ -43,17 +43,37 @@ static void configure(int upper, int lower)
     _tile_loadconfig(&c);
 }
 
-/* sums[32, 32] of up to 32 rows and one panel. Each step also fetches a part of what comes next,
- * `ahead`. */
-static void sum_both(const uint16_t *a, size_t stride_bytes, const uint16_t *w, int inputs,
-                     const uint16_t *ahead, float *sums)
+/* Sums of a block of up to 32 rows and one panel that wait for finish(). */
+struct waiting {
+    int row, rows, column;
+    const float *sums; // [rows, COLUMNS]
+};
+
+/* Finish so many of the rows. Between tile instructions this is for free: it needs what they leave
+ * idle. */
+static inline void finish_some(const struct bw_product *p, struct waiting *waiting, int rows)
 {
-    const uint16_t *lower = a + TILE_ROWS * stride_bytes / sizeof *a;
+    rows = smaller(rows, waiting->rows);
+    finish(p, waiting->sums, waiting->row, rows, waiting->column);
+    finish(p, waiting->sums + 16, waiting->row, rows, waiting->column + 16);
+    waiting->sums += rows * COLUMNS;
+    waiting->row += rows;
+    waiting->rows -= rows;
+}
+
+/* sums[32, 32] of up to 32 rows and one panel. Each step also fetches a part of what comes next,
+ * `ahead`, and finishes some rows of the block before. */
+static void sum_both(const struct bw_product *p, const uint16_t *a, const uint16_t *w,
+                     const uint16_t *ahead, float *sums, struct waiting *waiting)
+{
+    size_t stride_bytes = (size_t)p->a_stride * sizeof *a;
+    const uint16_t *lower = a + TILE_ROWS * (size_t)p->a_stride;
+    int steps = p->inputs / TILE_INPUTS, share = (waiting->rows + steps - 1) / steps;
     _tile_zero(0);
     _tile_zero(1);
     _tile_zero(2);
     _tile_zero(3);
-    for (int i = 0; i < inputs; i += TILE_INPUTS, w += TILE_INPUTS * COLUMNS) {
+    for (int i = 0; i < p->inputs; i += TILE_INPUTS, w += TILE_INPUTS * COLUMNS) {
         for (int line = 0; line < AHEAD_LINES; line++)
             _mm_prefetch((const char *)ahead + line * 64, _MM_HINT_T1);
         ahead += TILE_INPUTS * COLUMNS;
@@ -65,6 +85,8 @@ static void sum_both(const uint16_t *a, size_t stride_bytes, const uint16_t *w, 
         _tile_loadd(5, lower + i, stride_bytes);
         _tile_dpbf16ps(2, 5, 6);
         _tile_dpbf16ps(3, 5, 7);
+        if (waiting->rows)
+            finish_some(p, waiting, share);
     }
     _tile_stored(0, sums, COLUMNS * sizeof *sums);
     _tile_stored(1, sums + 16, COLUMNS * sizeof *sums);
@@ -72,15 +94,14 @@ static void sum_both(const uint16_t *a, size_t stride_bytes, const uint16_t *w, 
     _tile_stored(3, sums + TILE_ROWS * COLUMNS + 16, COLUMNS * sizeof *sums);
 }
 
-static void sum_upper(const uint16_t *a, size_t stride_bytes, const uint16_t *w, int inputs,
-                      float *sums)
+static void sum_upper(const struct bw_product *p, const uint16_t *a, const uint16_t *w, float *sums)
 {
     _tile_zero(0);
     _tile_zero(1);
-    for (int i = 0; i < inputs; i += TILE_INPUTS, w += TILE_INPUTS * COLUMNS) {
+    for (int i = 0; i < p->inputs; i += TILE_INPUTS, w += TILE_INPUTS * COLUMNS) {
         _tile_loadd(6, w, COLUMNS * PAIR * sizeof *w);
         _tile_loadd(7, w + 16 * PAIR, COLUMNS * PAIR * sizeof *w);
-        _tile_loadd(4, a + i, stride_bytes);
+        _tile_loadd(4, a + i, (size_t)p->a_stride * sizeof *a);
         _tile_dpbf16ps(0, 4, 6);
         _tile_dpbf16ps(1, 4, 7);
     }
@@ -88,35 +109,30 @@ static void sum_upper(const uint16_t *a, size_t stride_bytes, const uint16_t *w,
     _tile_stored(1, sums + 16, COLUMNS * sizeof *sums);
 }
 
-/* Rows row..row + rows - 1 (at most 32) of one panel. */
-static void product_block(const struct bw_product *p, int row, int rows, int column,
-                          const activation *w, const activation *ahead)
-{
-    float sums[BLOCK * COLUMNS] __attribute__((aligned(64)));
-    size_t stride_bytes = (size_t)p->a_stride * sizeof(activation);
-    const activation *a = (const activation *)p->a + (size_t)row * (size_t)p->a_stride;
-    if (rows > TILE_ROWS)
-        sum_both(a, stride_bytes, w, p->inputs, ahead, sums);
-    else
-        sum_upper(a, stride_bytes, w, p->inputs, sums);
-    settle_memory();
-    finish(p, sums, row, rows, column);
-    finish(p, sums + 16, row, rows, column + 16);
-}
-
 /* Rows first..last - 1, `block` at a time, against every panel: a panel stays in the cache for all
  * of them, and each of four blocks fetches a quarter of the next panel. */
 static void product_rows(const struct bw_product *p, int first, int last, int block)
 {
+    float sums[2][BLOCK * COLUMNS] __attribute__((aligned(64))); // in turn
+    struct waiting waiting = {0};
     size_t panel = packed_elements(COLUMNS, p->inputs);
     const activation *w = p->w;
+    int turn = 0;
     for (int column = 0; column < p->outputs; column += COLUMNS, w += panel) {
         const activation *ahead = w + panel;
-        for (int row = first; row < last; row += block) {
-            product_block(p, row, block, column, w, ahead);
+        for (int row = first; row < last; row += block, turn = !turn) {
+            const activation *a = (const activation *)p->a + (size_t)row * (size_t)p->a_stride;
+            if (block > TILE_ROWS)
+                sum_both(p, a, w, ahead, sums[turn], &waiting);
+            else
+                sum_upper(p, a, w, sums[turn]);
+            settle_memory();
+            finish_some(p, &waiting, waiting.rows);
+            waiting = (struct waiting){row, block, column, sums[turn]};
             ahead += AHEAD_LINES * 64 / sizeof *ahead;
         }
     }
+    finish_some(p, &waiting, waiting.rows);
 }
 
 static void product(const struct bw_product *p)
