@@ -1,5 +1,6 @@
-/* Every figure is a median over calls made for a fixed time. The machine's limits are measured in
- * the same run, with the same threads, because they are what the engine's figures are shares of. */
+/* Every figure is a median over calls made for a fixed time. The machine's limit is what they are
+ * shares of, so it is measured again between any two evaluations, by the same number of threads: a
+ * CPU under vector load is slower than one that has rested. */
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/path.h"
@@ -66,21 +67,38 @@ static int compare(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* Median milliseconds of a call. */
+struct timed {
+    void (*call)(void *);
+    void *context;
+    double ms; // the median
+};
+
+/* Median milliseconds of some calls made in turns. */
+static void time_in_turns(const struct bench *b, struct timed *timed, int count)
+{
+    static double ms[2][MOST_CALLS];
+    int calls = 0;
+    for (int i = 0; i < count; i++)
+        timed[i].call(timed[i].context); // once to warm up
+    for (double end = bw_now_ms() + b->seconds * 1e3;
+         calls < MOST_CALLS && (calls < 5 || bw_now_ms() < end); calls++) {
+        for (int i = 0; i < count; i++) {
+            double began = bw_now_ms();
+            timed[i].call(timed[i].context);
+            ms[i][calls] = bw_now_ms() - began;
+        }
+    }
+    for (int i = 0; i < count; i++) {
+        qsort(ms[i], (size_t)calls, sizeof **ms, compare);
+        timed[i].ms = ms[i][calls / 2];
+    }
+}
+
 static double median_ms(const struct bench *b, void (*call)(void *), void *context)
 {
-    double calls[MOST_CALLS];
-    int count = 0;
-    call(context); // once to warm up
-    for (double end = bw_now_ms() + b->seconds * 1e3; count < 5 || bw_now_ms() < end;) {
-        double began = bw_now_ms();
-        call(context);
-        calls[count++] = bw_now_ms() - began;
-        if (count == MOST_CALLS)
-            break;
-    }
-    qsort(calls, (size_t)count, sizeof *calls, compare);
-    return calls[count / 2];
+    struct timed timed = {call, context, 0};
+    time_in_turns(b, &timed, 1);
+    return timed.ms;
 }
 
 /* ---- the machine's limits ---- */
@@ -125,15 +143,19 @@ static void read_all(void *context)
     bw_team_run(l->team, read_task, l, bw_team_threads(l->team));
 }
 
-/* FLOP/s of the kernels' multiply-adds with so many threads. */
-static double measure_flops(const struct bench *b, const struct bw_kernels *kernels,
-                            struct bw_team *team)
+/* FLOP/s of the kernels' multiply-adds when spin_all() takes so long. */
+static double limit_flops(const struct limit *l, double ms)
 {
-    struct limit l = {.team = team, .kernels = kernels};
-    double ms = median_ms(b, spin_all, &l), sum = 0;
-    for (int i = 0; i < bw_team_threads(team); i++)
-        sum += l.flops[i];
+    double sum = 0;
+    for (int i = 0; i < bw_team_threads(l->team); i++)
+        sum += l->flops[i];
     return sum / ms * 1e3;
+}
+
+static double measure_flops(const struct bench *b, struct bw_team *team)
+{
+    struct limit l = {.team = team, .kernels = b->model->kernels};
+    return limit_flops(&l, median_ms(b, spin_all, &l));
 }
 
 /* Bytes read from main memory a second. */
@@ -163,8 +185,8 @@ static void evaluate(void *context)
     bw_denoise(e->denoiser, e->evals, e->batch);
 }
 
-static double evaluation_ms(const struct bench *b, struct bw_denoiser *denoiser, int batch,
-                            uint8_t mask)
+static struct evaluation make_evaluation(const struct bench *b, struct bw_denoiser *denoiser,
+                                         int batch, uint8_t mask)
 {
     int side = b->model->arch.image_size;
     size_t floats = (size_t)b->model->arch.channels * (size_t)side * (size_t)side;
@@ -181,7 +203,7 @@ static double evaluation_ms(const struct bench *b, struct bw_denoiser *denoiser,
                                       .out = x + floats,
                                       .work = x + 2 * floats};
     }
-    return median_ms(b, evaluate, &e);
+    return e;
 }
 
 /* One figure: a line of the table or an entry of the JSON list. */
@@ -197,35 +219,42 @@ static void report(struct bench *b, int threads, int batch, uint8_t mask, double
         bw_buf_addf(
             &b->out,
             "%s{\"threads\":%d,\"batch\":%d,\"bricks\":\"%s\",\"ms\":%.4f,\"ms_per_picture\":%.4f,"
-            "\"gigaflops\":%.4f,\"gflops_per_s\":%.1f,\"share_of_limit\":%.4f}",
+            "\"gigaflops\":%.4f,\"gflops_per_s\":%.1f,\"limit_gflops_per_s\":%.1f,"
+            "\"share_of_limit\":%.4f}",
             b->listed ? "," : "", threads, batch, bricks, ms, ms / batch, flops / 1e9, rate / 1e9,
-            rate / limit);
+            limit / 1e9, rate / limit);
     else
-        bw_buf_addf(&b->out, "  %7d %6d  %-8s %10.2f %10.2f %9.0f %8.1f %%\n", threads, batch,
-                    bricks, ms, ms / batch, rate / 1e9, 100 * rate / limit);
+        bw_buf_addf(&b->out, "  %7d %6d  %-8s %10.2f %10.2f %9.0f %9.0f %8.1f %%\n", threads, batch,
+                    bricks, ms, ms / batch, rate / 1e9, limit / 1e9, 100 * rate / limit);
     b->listed = true;
 }
 
-/* All bricks and each alone, for small and large batches. */
-static int bench_threads(struct bench *b, int threads, double limit, struct bw_err *err)
+static void bench_mask(struct bench *b, struct bw_denoiser *denoiser, struct bw_team *team,
+                       int batch, uint8_t mask)
+{
+    struct evaluation e = make_evaluation(b, denoiser, batch, mask);
+    struct limit l = {.team = team, .kernels = b->model->kernels};
+    struct timed timed[2] = {{evaluate, &e, 0}, {spin_all, &l, 0}};
+    time_in_turns(b, timed, 2);
+    report(b, bw_team_threads(team), batch, mask, timed[0].ms, limit_flops(&l, timed[1].ms));
+}
+
+/* Every mask, all bricks first, for small and large batches. */
+static int bench_threads(struct bench *b, int threads, struct bw_err *err)
 {
     static const int batches[] = {1, MOST_BATCH};
-    struct bw_denoiser *denoiser;
+    struct bw_denoiser *denoiser = NULL;
+    struct bw_team *team = NULL;
     int code = bw_denoiser_new(&denoiser, b->model, threads, err);
-    if (code)
-        return code;
-    const struct bw_arch *arch = &b->model->arch;
-    for (int i = 0; i < 2; i++) {
-        uint8_t full = bw_arch_full_mask(arch);
-        report(b, threads, batches[i], full, evaluation_ms(b, denoiser, batches[i], full), limit);
-        for (int k = 0; arch->brick_count > 1 && k < arch->brick_count; k++) {
-            uint8_t mask = (uint8_t)(1 << k);
-            report(b, threads, batches[i], mask, evaluation_ms(b, denoiser, batches[i], mask),
-                   limit);
-        }
+    if (!code)
+        code = bw_team_new(&team, threads, err);
+    for (int i = 0; !code && i < 2; i++) {
+        for (int mask = bw_arch_full_mask(&b->model->arch); mask > 0; mask--)
+            bench_mask(b, denoiser, team, batches[i], (uint8_t)mask);
     }
+    bw_team_free(team);
     bw_denoiser_free(denoiser);
-    return BW_OK;
+    return code;
 }
 
 /* ---- a whole picture ---- */
@@ -302,7 +331,8 @@ static void report_limits(struct bench *b, int threads, double flops, double byt
                     b->listed ? "," : "", threads, flops / 1e9, bytes / 1e9);
     else
         bw_buf_addf(&b->out,
-                    "limit of %s with %d thread%s: %.0f GFLOP/s; memory is read at %.1f GB/s\n",
+                    "limit of %s with %d thread%s, rested: %.0f GFLOP/s; memory is read at %.1f "
+                    "GB/s\n",
                     name, threads, threads > 1 ? "s" : "", flops / 1e9, bytes / 1e9);
     b->listed = true;
 }
@@ -328,15 +358,15 @@ static int run_one(struct bench *b, struct bw_err *err)
     int code = bw_denoiser_new(&denoiser, b->model, b->threads, err);
     if (code)
         return code;
-    double ms = evaluation_ms(b, denoiser, b->batch, bw_arch_full_mask(&b->model->arch));
-    bw_buf_addf(&b->out, "%.4f\n", ms);
+    struct evaluation e =
+        make_evaluation(b, denoiser, b->batch, bw_arch_full_mask(&b->model->arch));
+    bw_buf_addf(&b->out, "%.4f\n", median_ms(b, evaluate, &e));
     bw_denoiser_free(denoiser);
     return BW_OK;
 }
 
 static int run_all(struct bench *b, struct bw_err *err)
 {
-    double limits[2] = {0};
     int counts[2] = {1, b->threads}, rounds = b->threads > 1 ? 2 : 1, code = BW_OK;
     if (b->json)
         bw_buf_addf(&b->out, "{\"kernels\":\"%s\",\"limits\":[", b->model->kernels->name);
@@ -345,17 +375,17 @@ static int run_all(struct bench *b, struct bw_err *err)
         code = bw_team_new(&team, counts[i], err);
         if (code)
             return code;
-        limits[i] = measure_flops(b, b->model->kernels, team);
-        report_limits(b, counts[i], limits[i], measure_memory(b, team));
+        report_limits(b, counts[i], measure_flops(b, team), measure_memory(b, team));
         bw_team_free(team);
     }
     b->listed = false;
     bw_buf_addf(&b->out,
                 b->json
                     ? "],\"evaluations\":["
-                    : "\n  threads  batch  bricks      ms/call ms/picture   GFLOP/s    share\n");
+                    : "\n  threads  batch  bricks      ms/call ms/picture   GFLOP/s     limit    "
+                      "share\n");
     for (int i = 0; !code && i < rounds; i++)
-        code = bench_threads(b, counts[i], limits[i], err);
+        code = bench_threads(b, counts[i], err);
     return code ? code : bench_picture(b, err);
 }
 
@@ -369,8 +399,8 @@ int bw_cmd_bench(int count, char **arguments)
     if (!code && help) {
         bw_options_help(
             "usage: brickwork bench [options]\n\nMeasures this machine's limits and, as shares "
-            "of them, evaluations of the network:\nall bricks and each alone, one picture and "
-            "eight, one thread and all.",
+            "of them, evaluations of the network:\nevery mask, one picture and eight, one "
+            "thread and all.",
             options);
         return BW_EXIT_OK;
     }
