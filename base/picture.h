@@ -26,6 +26,7 @@ enum bw_solver { BW_DPMPP2M, BW_HEUN, BW_EULER };
 
 enum bw_skip_kind {
     BW_SKIP_NONE,     // every brick at every step
+    BW_SKIP_AUTO,     // as much as the deadline asks for; every brick where nothing presses
     BW_SKIP_PRESET,   // a named bound on the quality given up
     BW_SKIP_T_BREAK,  // the paper's: the top brick rests for a share of the steps
     BW_SKIP_SCHEDULE, // explicit ranges of steps

@@ -12,8 +12,8 @@
 #include <string.h>
 
 enum {
-    BLOCK_ROWS = 128,    // tokens per row block: the unit of work, fixed for the sake of the bits
-    CHUNK_TOKENS = 2048, // tokens per chunk, unless one tile alone has more
+    BLOCK_ROWS = BW_BLOCK_TOKENS, // per row block: the unit of work, fixed for the sake of the bits
+    CHUNK_TOKENS = 2048,          // tokens per chunk, unless one tile alone has more
 };
 
 /* Up to BLOCK_ROWS tokens of one pass. */

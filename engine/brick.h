@@ -13,6 +13,10 @@
 #include "engine/team.h"
 #include "engine/tiles.h"
 
+/* Tokens that one task works on; a call with fewer of them than that for each thread leaves some
+ * idle. */
+enum { BW_BLOCK_TOKENS = 128 };
+
 /* One evaluation of the network on its way through the bricks. */
 struct bw_pass {
     uint8_t mask;

@@ -4,7 +4,7 @@
 
 #include "engine/tiles.h"
 
-static double brick_flops(const struct bw_arch *arch, int k, int width, int height)
+double bw_cost_brick_flops(const struct bw_arch *arch, int k, int width, int height)
 {
     static const int unshifted[2] = {0, 0};
     const struct bw_brick_shape *b = &arch->bricks[k];
@@ -23,6 +23,6 @@ double bw_cost_flops(const struct bw_arch *arch, int width, int height, uint8_t 
 {
     double sum = 0;
     for (int k = 0; k < arch->brick_count; k++)
-        sum += mask >> k & 1 ? brick_flops(arch, k, width, height) : 0;
+        sum += mask >> k & 1 ? bw_cost_brick_flops(arch, k, width, height) : 0;
     return sum;
 }

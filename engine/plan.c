@@ -79,11 +79,19 @@ struct bw_picture bw_plan_picture(const struct bw_plan *plan, const struct bw_ar
     return picture;
 }
 
+int bw_plan_passes(const struct bw_plan *plan)
+{
+    return plan->label >= 0 && plan->guidance != 1 ? 2 : 1;
+}
+
+int bw_plan_stages(const struct bw_plan *plan, int step)
+{
+    return plan->solver == BW_HEUN && step + 1 < plan->steps ? 2 : 1;
+}
+
 static int calls_at(const struct bw_plan *plan, int step)
 {
-    int guided = plan->label >= 0 && plan->guidance != 1 ? 2 : 1;
-    int stages = plan->solver == BW_HEUN && step + 1 < plan->steps ? 2 : 1;
-    return guided * stages;
+    return bw_plan_passes(plan) * bw_plan_stages(plan, step);
 }
 
 int bw_plan_evaluations(const struct bw_plan *plan)

@@ -27,6 +27,12 @@ int bw_plan_make(struct bw_plan *plan, const struct bw_arch *arch, const struct 
  * the same plan. */
 struct bw_picture bw_plan_picture(const struct bw_plan *plan, const struct bw_arch *arch);
 
+/* How often the network runs in one evaluation: 2 with guidance, else 1. */
+int bw_plan_passes(const struct bw_plan *plan);
+
+/* Evaluations of a step: 2 with Heun's method except at the last, else 1. */
+int bw_plan_stages(const struct bw_plan *plan, int step);
+
 /* Calls of the network with guidance counted: what the sampler will ask for. */
 int bw_plan_evaluations(const struct bw_plan *plan);
 

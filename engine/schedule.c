@@ -39,15 +39,13 @@ struct trade {
     float cost[BW_MAX_MASKS];                 // [mask_count] cost(mask)/cost(full)
 };
 
-static void fill_trade(struct trade *t, const struct bw_arch *arch, int steps, int width,
-                       int height)
+static void fill_trade(struct trade *t, const struct bw_arch *arch, int steps, const double *cost)
 {
     uint8_t full = bw_arch_full_mask(arch);
-    double whole = bw_cost_flops(arch, width, height, full);
     t->steps = steps;
     t->mask_count = full + 1;
     for (int mask = 1; mask <= full; mask++) {
-        t->cost[mask] = (float)(bw_cost_flops(arch, width, height, (uint8_t)mask) / whole);
+        t->cost[mask] = (float)(cost[mask] / cost[full]);
         for (int i = 0; i < steps; i++)
             t->excess[i][mask] =
                 (float)bw_arch_excess_loss(arch, bw_sigma(i, steps), (uint8_t)mask);
@@ -71,24 +69,23 @@ static double masks_at_rate(const struct trade *t, double rate, uint8_t *masks)
     return excess / t->steps;
 }
 
-/* The largest exchange rate that keeps the bound, by bisection: excess only grows with the rate. */
-static void masks_within(const struct bw_arch *arch, double max_excess, int steps, int width,
-                         int height, uint8_t *masks)
+/* The largest exchange rate that keeps the bound, and its masks, by bisection: excess only grows
+ * with the rate. */
+static double rate_within(const struct trade *trade, double max_excess, uint8_t *masks)
 {
-    struct trade trade;
     uint8_t tried[BW_MAX_STEPS];
     double low = 1e-6, high = 1e3;
-    fill_trade(&trade, arch, steps, width, height);
-    memset(masks, bw_arch_full_mask(arch), (size_t)steps);
+    memset(masks, trade->mask_count - 1, (size_t)trade->steps);
     for (int round = 0; round < 40; round++) {
         double rate = sqrt(low * high);
-        if (masks_at_rate(&trade, rate, tried) <= max_excess) {
-            memcpy(masks, tried, (size_t)steps);
+        if (masks_at_rate(trade, rate, tried) <= max_excess) {
+            memcpy(masks, tried, (size_t)trade->steps);
             low = rate;
         } else {
             high = rate;
         }
     }
+    return low;
 }
 
 /* Zheng et al., section 4: the top brick rests for a share of the steps. A top brick that sees as
@@ -96,7 +93,7 @@ static void masks_within(const struct bw_arch *arch, double max_excess, int step
  * refines small tiles (refinement) has nothing to refine at first and rests at the beginning. */
 static void masks_for_t_break(const struct bw_arch *arch, double t_break, int steps, uint8_t *masks)
 {
-    int top = arch->brick_count - 1, rest = (int)lround(t_break * steps);
+    int top = arch->brick_count - 1, rest = top ? (int)lround(t_break * steps) : 0;
     bool at_end = true;
     for (int k = 0; k < top; k++)
         at_end = at_end && arch->bricks[top].size >= arch->bricks[k].size;
@@ -136,6 +133,18 @@ static int masks_for_ranges(const struct bw_arch *arch, const struct bw_skip *sk
     return BW_OK;
 }
 
+/* Presets reckon with operations, not with time: they mean the same on every machine. */
+static void masks_within(const struct bw_arch *arch, double max_excess, int steps, int width,
+                         int height, uint8_t *masks)
+{
+    struct trade trade;
+    double cost[BW_MAX_MASKS];
+    for (int mask = 1; mask <= bw_arch_full_mask(arch); mask++)
+        cost[mask] = bw_cost_flops(arch, width, height, (uint8_t)mask);
+    fill_trade(&trade, arch, steps, cost);
+    rate_within(&trade, max_excess, masks);
+}
+
 static int masks_for_preset(const struct bw_arch *arch, const char *name, int steps, int width,
                             int height, uint8_t *masks, struct bw_err *err)
 {
@@ -145,11 +154,12 @@ static int masks_for_preset(const struct bw_arch *arch, const char *name, int st
         if (arch->skip_loss.sigma_count)
             masks_within(arch, p->max_excess, steps, width, height, masks);
         else
-            masks_for_t_break(arch, arch->brick_count > 1 ? p->t_break : 0, steps, masks);
+            masks_for_t_break(arch, p->t_break, steps, masks);
         return BW_OK;
     }
     return bw_err_set_field(err, BW_ERANGE, "/skip",
-                            "\"%s\" is no preset: there are none, light, balanced and fast", name);
+                            "\"%s\" is no preset: there are none, auto, light, balanced and fast",
+                            name);
 }
 
 int bw_schedule_make(const struct bw_arch *arch, const struct bw_skip *skip, int steps, int width,
@@ -167,10 +177,37 @@ int bw_schedule_make(const struct bw_arch *arch, const struct bw_skip *skip, int
     case BW_SKIP_SCHEDULE:
         return masks_for_ranges(arch, skip, steps, masks, err);
     case BW_SKIP_NONE:
+    case BW_SKIP_AUTO:
         break;
     }
     memset(masks, bw_arch_full_mask(arch), (size_t)steps);
     return BW_OK;
+}
+
+void bw_schedule_rungs(const struct bw_arch *arch, int steps, const double *cost, int rungs,
+                       uint8_t *masks)
+{
+    const struct bw_preset *cheapest = bw_presets;
+    while (cheapest[1].name)
+        cheapest++;
+    uint8_t *last = masks + (size_t)(rungs - 1) * (size_t)steps;
+    struct trade trade;
+    double rate = 0, spread = 0;
+    if (arch->skip_loss.sigma_count) {
+        fill_trade(&trade, arch, steps, cost);
+        rate = rate_within(&trade, cheapest->max_excess, last);
+        spread = pow(200, 1.0 / (rungs - 2)); // below a 200th of the last rate little is saved
+    }
+    for (int rung = rungs - 2; rung > 0; rung--) {
+        uint8_t *at = masks + (size_t)rung * (size_t)steps;
+        if (rate > 0)
+            masks_at_rate(&trade, rate /= spread, at);
+        else
+            masks_for_t_break(arch, cheapest->t_break * rung / (rungs - 1), steps, at);
+    }
+    if (!(rate > 0))
+        masks_for_t_break(arch, cheapest->t_break, steps, last);
+    memset(masks, bw_arch_full_mask(arch), (size_t)steps);
 }
 
 struct bw_skip bw_schedule_describe(const struct bw_arch *arch, const uint8_t *masks, int steps)

@@ -35,6 +35,12 @@ double bw_sigma(int i, int steps);
 int bw_schedule_make(const struct bw_arch *arch, const struct bw_skip *skip, int steps, int width,
                      int height, uint8_t *masks, struct bw_err *err);
 
+/* masks[rungs, steps], rungs >= 2: schedules from every brick to what the cheapest preset gives up,
+ * at rising exchange rates between loss and cost; cost[mask] in any unit. At each step no rung
+ * costs more than the one before it. */
+void bw_schedule_rungs(const struct bw_arch *arch, int steps, const double *cost, int rungs,
+                       uint8_t *masks);
+
 /* The same masks as explicit ranges (or BW_SKIP_NONE). */
 struct bw_skip bw_schedule_describe(const struct bw_arch *arch, const uint8_t *masks, int steps);
 

@@ -1,0 +1,211 @@
+/* A brick's time over its work is nearly a line, but not one through the origin: conditioning and
+ * the last, half empty round of tasks cost the same for little work. So each brick has a few
+ * measured points and straight lines between them, and what neither catches is in the ratios. */
+#include "engine/price.h"
+
+#include "base/clock.h"
+#include "engine/cost.h"
+#include "engine/tiles.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+static const double cell_memory = 0.9, overall_memory = 0.97;
+static const double most_change = 1.5; // that one call can bring about, before it is smoothed
+
+void bw_work_add(struct bw_work *work, const struct bw_arch *arch, int width, int height,
+                 uint8_t mask, int passes)
+{
+    work->mixed = work->mixed || (work->mask && work->mask != mask);
+    work->mask |= mask;
+    for (int k = 0; k < arch->brick_count; k++) {
+        static const int unshifted[2] = {0, 0};
+        if (!(mask >> k & 1))
+            continue;
+        struct bw_cover cover = bw_cover_make(arch, k, width, height, unshifted);
+        work->gigaflops[k] += passes * bw_cost_brick_flops(arch, k, width, height) / 1e9;
+        work->tokens[k] += passes * cover.tile_count * cover.tile_tokens;
+    }
+}
+
+bool bw_work_reaches(const struct bw_work *work, int tokens)
+{
+    bool reaches = true;
+    for (int k = 0; k < BW_MAX_BRICKS; k++)
+        reaches = reaches && (!(work->mask >> k & 1) || work->tokens[k] >= tokens);
+    return reaches;
+}
+
+double bw_work_gigaflops(const struct bw_work *work)
+{
+    double sum = 0;
+    for (int k = 0; k < BW_MAX_BRICKS; k++)
+        sum += work->gigaflops[k];
+    return sum;
+}
+
+/* On the measured points; beyond the last along the last line, below the first towards what the
+ * first line says of no work. */
+static double line_ms(const struct bw_price_line *line, double gigaflops)
+{
+    int i = 0;
+    if (line->count == 1)
+        return line->ms[0] * gigaflops / line->gigaflops[0];
+    while (i + 2 < line->count && gigaflops > line->gigaflops[i + 1])
+        i++;
+    double slope = (line->ms[i + 1] - line->ms[i]) / (line->gigaflops[i + 1] - line->gigaflops[i]);
+    double ms = line->ms[i] + slope * (gigaflops - line->gigaflops[i]);
+    return fmax(ms, 1e-4);
+}
+
+static double expected_ms(const struct bw_price *price, const struct bw_work *work)
+{
+    double sum = 0;
+    for (int k = 0; k < price->arch->brick_count; k++)
+        sum += work->mask >> k & 1 ? line_ms(&price->lines[k], work->gigaflops[k]) : 0;
+    return sum;
+}
+
+/* Half octaves of work. */
+static int size_cell(const struct bw_work *work)
+{
+    int cell = (int)lround(2 * log2(bw_work_gigaflops(work) + 1e-9)) + BW_PRICE_SIZES / 3;
+    return cell < 0 ? 0 : cell >= BW_PRICE_SIZES ? BW_PRICE_SIZES - 1 : cell;
+}
+
+double bw_price_ms(const struct bw_price *price, const struct bw_work *work)
+{
+    double seen = work->mixed ? 0 : (double)price->ratio[work->mask][size_cell(work)];
+    return expected_ms(price, work) * (seen > 0 ? seen : price->overall);
+}
+
+/* A call that was held up must not make its mask look so dear that it is never tried again. */
+static double believable(double ratio, double known)
+{
+    return fmax(known / most_change, fmin(ratio, known * most_change));
+}
+
+void bw_price_learn(struct bw_price *price, const struct bw_work *work, double actual_ms)
+{
+    double ratio = actual_ms / expected_ms(price, work), overall = price->overall;
+    price->overall += (1 - overall_memory) * (believable(ratio, overall) - overall);
+    if (work->mixed)
+        return;
+    float *cell = &price->ratio[work->mask][size_cell(work)];
+    double known = *cell > 0 ? (double)*cell : overall;
+    double share = *cell > 0 ? 1 - cell_memory : 0.5;
+    *cell = (float)(known + share * (believable(ratio, known) - known));
+}
+
+/* ---- measuring ---- */
+
+enum { MOST_EVALS = 2, MOST_ROUNDS = 20 };
+
+/* One kind of call to time: so many pictures of that size. */
+struct probe {
+    int side, evals;
+};
+
+/* Pictures of zeros: what is in them does not change how long they take. */
+static float *new_pictures(const struct bw_arch *arch, struct bw_eval *evals)
+{
+    int side = arch->image_size;
+    size_t floats = (size_t)arch->channels * (size_t)side * (size_t)side;
+    size_t work = bw_eval_work_floats(arch, side, side), each = 2 * floats + work;
+    float *memory = calloc(MOST_EVALS * each, sizeof *memory);
+    for (int i = 0; memory && i < MOST_EVALS; i++) {
+        float *at = memory + (size_t)i * each;
+        evals[i] = (struct bw_eval){.x = at,
+                                    .sigma = 1,
+                                    .label = -1,
+                                    .guidance = 1,
+                                    .out = at + floats,
+                                    .work = at + 2 * floats};
+    }
+    return memory;
+}
+
+static double time_ms(struct bw_denoiser *denoiser, struct bw_eval *evals, struct probe probe,
+                      uint8_t mask)
+{
+    for (int i = 0; i < MOST_EVALS; i++) {
+        evals[i].width = evals[i].height = probe.side;
+        evals[i].mask = mask;
+    }
+    double began_ms = bw_now_ms();
+    bw_denoise(denoiser, evals, probe.evals);
+    return bw_now_ms() - began_ms;
+}
+
+/* Noise only ever adds time: the least of several is the best guess, and more work takes no less.
+ */
+static void add_point(struct bw_price_line *line, double gigaflops, double least_ms)
+{
+    int last = line->count - 1;
+    if (last >= 0 && gigaflops <= line->gigaflops[last])
+        return;
+    line->gigaflops[line->count] = gigaflops;
+    line->ms[line->count++] = last >= 0 ? fmax(least_ms, line->ms[last]) : least_ms;
+}
+
+/* [bricks, then all together][probes]: of a brick the least time of several tries, because noise
+ * only adds to it; of all together what is usual. */
+struct timings {
+    double ms[BW_MAX_BRICKS + 1][BW_PRICE_POINTS];
+};
+
+static uint8_t mask_of(const struct bw_arch *arch, int k)
+{
+    return k < arch->brick_count ? (uint8_t)(1 << k) : bw_arch_full_mask(arch);
+}
+
+static void time_all(const struct bw_arch *arch, struct bw_denoiser *denoiser,
+                     struct bw_eval *evals, const struct probe *probes, double budget_ms,
+                     struct timings *t)
+{
+    const int last = BW_PRICE_POINTS - 1;
+    time_ms(denoiser, evals, probes[last], bw_arch_full_mask(arch)); // memory and caches are cold
+    double began_ms = bw_now_ms();
+    int rounds = 0;
+    do {
+        for (int k = 0; k <= arch->brick_count; k++) {
+            for (int i = k < arch->brick_count ? 0 : last; i <= last; i++) {
+                if (i == 0 && probes[0].side == probes[1].side)
+                    continue;
+                double ms = time_ms(denoiser, evals, probes[i], mask_of(arch, k));
+                double known = rounds ? t->ms[k][i] : ms;
+                t->ms[k][i] = k < arch->brick_count ? fmin(known, ms) : (known + ms) / 2;
+            }
+        }
+        rounds++;
+    } while (rounds < MOST_ROUNDS && bw_now_ms() - began_ms < budget_ms * rounds / (rounds + 1));
+}
+
+int bw_price_measure(struct bw_price *price, const struct bw_arch *arch,
+                     struct bw_denoiser *denoiser, double budget_ms, struct bw_err *err)
+{
+    const struct probe probes[BW_PRICE_POINTS] = {
+        {arch->min_size, 1}, {arch->image_size, 1}, {arch->image_size, 2}};
+    struct timings timings;
+    struct bw_eval evals[MOST_EVALS];
+    float *memory = new_pictures(arch, evals);
+    if (!memory)
+        return bw_err_set(err, BW_ENOMEM, "out of memory for measuring the network");
+    time_all(arch, denoiser, evals, probes, budget_ms, &timings);
+    free(memory);
+
+    *price = (struct bw_price){.arch = arch, .overall = 1};
+    for (int k = 0; k <= arch->brick_count; k++) {
+        for (int i = arch->min_size == arch->image_size; i < BW_PRICE_POINTS; i++) {
+            struct bw_work work = {0};
+            bw_work_add(&work, arch, probes[i].side, probes[i].side, mask_of(arch, k),
+                        probes[i].evals);
+            if (k < arch->brick_count)
+                add_point(&price->lines[k], bw_work_gigaflops(&work), timings.ms[k][i]);
+            else if (i == BW_PRICE_POINTS -
+                              1) // bricks in company find the caches full of each other's weights
+                price->overall = timings.ms[k][i] / expected_ms(price, &work);
+        }
+    }
+    return BW_OK;
+}
