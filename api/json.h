@@ -1,5 +1,6 @@
 /* JSON: how this module reads objects. One table per kind of object says which fields there are;
- * everything not in the table is refused. Used inside api/ only. Any thread.
+ * everything not in the table is refused. Used by api/, and by cli/ for files of requests. Any
+ * thread.
  */
 #ifndef BW_API_JSON_H
 #define BW_API_JSON_H
@@ -44,5 +45,10 @@ int bw_json_text(const json_t *value, const char *pointer, char *out, size_t roo
 /* The text of `root` in ASCII without spaces, or NULL without memory; consumes the reference. The
  * caller free()s it. */
 char *bw_json_render(json_t *root);
+
+struct bw_offer;
+
+/* What bodies of refusals and quotes say of an offer; NULL without memory. */
+json_t *bw_offer_json(const struct bw_offer *offer);
 
 #endif

@@ -20,6 +20,7 @@ static const struct {
     [BW_PROBLEM_HEADERS_TOO_LARGE] = {431, "headers-too-large", "The header fields are too large"},
     [BW_PROBLEM_INTERNAL] = {500, "internal", "The service failed"},
     [BW_PROBLEM_DRAINING] = {503, "draining", "The service is shutting down"},
+    [BW_PROBLEM_DEADLINE] = {503, "deadline-infeasible", "The deadline cannot be kept"},
 };
 
 int bw_problem_status(enum bw_problem problem)
@@ -53,8 +54,22 @@ static json_t *openai_error(int status, const char *slug, const struct bw_err *e
                      *err->field ? err->field + 1 : NULL, "code", slug);
 }
 
-char *bw_problem_render(enum bw_problem problem, const struct bw_err *err, const char *request_id,
-                        int openai)
+json_t *bw_offer_json(const struct bw_offer *offer)
+{
+    json_t *json = json_object();
+    if (offer->retry_after_ms >= 0)
+        json_object_set_new(json, "retry_after_ms",
+                            json_integer((json_int_t)offer->retry_after_ms));
+    if (offer->deadline_ms > 0)
+        json_object_set_new(json, "deadline_ms", json_integer((json_int_t)offer->deadline_ms));
+    if (offer->steps)
+        json_object_set_new(json, "settings",
+                            json_pack("{s:s, s:i}", "skip", "auto", "steps", offer->steps));
+    return json;
+}
+
+char *bw_problem_render(enum bw_problem problem, const struct bw_err *err,
+                        const struct bw_offer *offer, const char *request_id, int openai)
 {
     int status = problems[problem].status;
     const char *slug = problems[problem].slug;
@@ -66,6 +81,8 @@ char *bw_problem_render(enum bw_problem problem, const struct bw_err *err, const
         json_object_set_new(
             root, "errors",
             json_pack("[{s:s, s:s}]", "pointer", err->field, "detail", err->message));
+    if (root && offer)
+        json_object_set_new(root, "offer", bw_offer_json(offer));
     if (root && openai)
         json_object_set_new(root, "error", openai_error(status, slug, err));
     return root ? bw_json_render(root) : NULL;

@@ -22,6 +22,15 @@ enum bw_problem {
     BW_PROBLEM_HEADERS_TOO_LARGE, // 431
     BW_PROBLEM_INTERNAL,          // 500
     BW_PROBLEM_DRAINING,          // 503
+    BW_PROBLEM_DEADLINE,          // 503
+};
+
+/* What a request that is refused for lack of time could do instead. */
+struct bw_offer {
+    double
+        retry_after_ms; // ask for the same again after this time; negative: it cannot be had here
+    double deadline_ms; // it would be admitted now with this deadline; 0: unknown
+    int steps;          // it would be admitted now with so many steps and skip "auto"; 0: no
 };
 
 /* The HTTP status of a kind. */
@@ -30,10 +39,11 @@ int bw_problem_status(enum bw_problem problem);
 /* The kind that an error of reading or planning a request is. */
 enum bw_problem bw_problem_of(const struct bw_err *err);
 
-/* The body: type, title, status, detail (the error's message), instance (the request's id) and, if
- * the error names a field, errors with its JSON pointer. With `openai` also the `error` object that
- * clients of that API read. The caller free()s it; NULL without memory. */
-char *bw_problem_render(enum bw_problem problem, const struct bw_err *err, const char *request_id,
-                        int openai);
+/* The body: type, title, status, detail (the error's message), instance (the request's id), if the
+ * error names a field errors with its JSON pointer, and the offer if it is not NULL. With `openai`
+ * also the `error` object that clients of that API read. The caller free()s it; NULL without
+ * memory. */
+char *bw_problem_render(enum bw_problem problem, const struct bw_err *err,
+                        const struct bw_offer *offer, const char *request_id, int openai);
 
 #endif

@@ -21,8 +21,10 @@ const char *bw_format_media_type(enum bw_format format)
 
 struct bw_request bw_request_default(void)
 {
-    return (struct bw_request){
-        .picture = bw_picture_default(), .count = 1, .quality = BW_DEFAULT_QUALITY};
+    return (struct bw_request){.picture = bw_picture_default(),
+                               .count = 1,
+                               .quality = BW_DEFAULT_QUALITY,
+                               .priority = BW_PRIORITY_NORMAL};
 }
 
 static int read_model(const json_t *value, const char *pointer, void *out, struct bw_err *err)
@@ -125,6 +127,28 @@ static int read_quality(const json_t *value, const char *pointer, void *out, str
     return bw_json_int(value, pointer, 1, 100, &r->quality, err);
 }
 
+static int read_deadline(const json_t *value, const char *pointer, void *out, struct bw_err *err)
+{
+    struct bw_request *r = out;
+    return bw_json_number(value, pointer, BW_MIN_DEADLINE_MS, BW_MAX_DEADLINE_MS, &r->deadline_ms,
+                          err);
+}
+
+static int read_priority(const json_t *value, const char *pointer, void *out, struct bw_err *err)
+{
+    static const char *const names[] = {
+        [BW_PRIORITY_LOW] = "low", [BW_PRIORITY_NORMAL] = "normal", [BW_PRIORITY_HIGH] = "high"};
+    struct bw_request *r = out;
+    const char *name = json_string_value(value);
+    for (int i = BW_PRIORITY_LOW; name && i <= BW_PRIORITY_HIGH; i++) {
+        if (strcmp(name, names[i]) == 0) {
+            r->priority = (enum bw_priority)i;
+            return BW_OK;
+        }
+    }
+    return bw_err_set_field(err, BW_ERANGE, pointer, "not one of low, normal, high");
+}
+
 static int read_t_break(const json_t *value, const char *pointer, void *out, struct bw_err *err)
 {
     struct bw_skip *skip = out;
@@ -196,13 +220,17 @@ static int read_skip(const json_t *value, const char *pointer, void *out, struct
     *skip = (struct bw_skip){.kind = BW_SKIP_NONE};
     if (json_is_string(value)) {
         int code = bw_json_text(value, pointer, skip->preset, sizeof skip->preset, err);
-        skip->kind = strcmp(skip->preset, "none") ? BW_SKIP_PRESET : BW_SKIP_NONE;
+        skip->kind = !strcmp(skip->preset, "none")   ? BW_SKIP_NONE
+                     : !strcmp(skip->preset, "auto") ? BW_SKIP_AUTO
+                                                     : BW_SKIP_PRESET;
         return code;
     }
     if (json_is_object(value) && json_object_size(value) == 1)
         return bw_json_read(value, pointer, fields, skip, err);
-    return bw_err_set_field(err, BW_ERANGE, pointer,
-                            "not \"none\", a preset, {\"t_break\": ...} or {\"schedule\": [...]}");
+    return bw_err_set_field(
+        err, BW_ERANGE, pointer,
+        "not \"none\", \"auto\", a preset, {\"t_break\": ...} or {\"schedule\": "
+        "[...]}");
 }
 
 static const struct bw_json_field request_fields[] = {
@@ -218,6 +246,8 @@ static const struct bw_json_field request_fields[] = {
     {"skip", read_skip},
     {"format", read_format},
     {"quality", read_quality},
+    {"deadline_ms", read_deadline},
+    {"priority", read_priority},
     {NULL, NULL},
 };
 

@@ -17,6 +17,11 @@ enum { BW_MAX_COUNT = 8, BW_DEFAULT_QUALITY = 90 };
 
 enum bw_format { BW_FORMAT_ANY, BW_FORMAT_JPEG, BW_FORMAT_PNG };
 
+enum bw_priority { BW_PRIORITY_LOW, BW_PRIORITY_NORMAL, BW_PRIORITY_HIGH };
+
+/* Bounds of deadline_ms. */
+enum { BW_MIN_DEADLINE_MS = 1, BW_MAX_DEADLINE_MS = 3600000 };
+
 struct bw_request {
     char model[BW_NAME_CHARS]; // "" if not given
     struct bw_picture picture; // the first of `count` pictures
@@ -24,6 +29,8 @@ struct bw_request {
     bool seeded;               // false: the seed is for the server to choose
     enum bw_format format;     // BW_FORMAT_ANY: not given
     int quality;               // JPEG quality, 1..100
+    double deadline_ms;        // from the request's arrival to its answer; 0: none
+    enum bw_priority priority;
 };
 
 /* "jpeg" and "png"; BW_FORMAT_ANY has no name. */

@@ -12,6 +12,8 @@ static json_t *skip_json(const struct bw_skip *skip)
 {
     if (skip->kind == BW_SKIP_NONE)
         return json_string("none");
+    if (skip->kind == BW_SKIP_AUTO)
+        return json_string("auto");
     if (skip->kind == BW_SKIP_PRESET)
         return json_string(skip->preset);
     if (skip->kind == BW_SKIP_T_BREAK)
@@ -78,14 +80,16 @@ char *bw_generation_render(const struct bw_generation *g)
     json_t *images = json_array();
     for (int i = 0; i < g->request.count; i++) {
         json_int_t index = (json_int_t)g->request.picture.index + i;
-        json_array_append_new(images, json_pack("{s:I, s:s, s:o}", "index", index, "media_type",
-                                                bw_format_media_type(g->request.format), "b64",
-                                                base64_json(&g->images[i])));
+        json_array_append_new(
+            images, json_pack("{s:I, s:s, s:o, s:f, s:o}", "index", index, "media_type",
+                              bw_format_media_type(g->request.format), "skip",
+                              skip_json(&g->images[i].skip), "excess_loss",
+                              g->images[i].excess_loss, "b64", base64_json(&g->images[i])));
     }
-    json_t *timings =
-        json_pack("{s:o, s:o, s:o, s:o}", "queue_ms", ms_json(g->timings.queue_ms), "compute_ms",
-                  ms_json(g->timings.compute_ms), "encode_ms", ms_json(g->timings.encode_ms),
-                  "total_ms", ms_json(g->timings.total_ms));
+    json_t *timings = json_pack(
+        "{s:o, s:o, s:o, s:o, s:o}", "queue_ms", ms_json(g->timings.queue_ms), "compute_ms",
+        ms_json(g->timings.compute_ms), "encode_ms", ms_json(g->timings.encode_ms), "total_ms",
+        ms_json(g->timings.total_ms), "predicted_ms", ms_json(g->timings.predicted_ms));
     return bw_json_render(
         json_pack("{s:s, s:s, s:o, s:o, s:{s:i, s:f}, s:o}", "id", g->request_id, "model_digest",
                   g->model_digest, "request", request_json(&g->request), "timings", timings, "cost",
@@ -101,6 +105,22 @@ char *bw_generation_render_openai(const struct bw_generation *g, int64_t created
                                     "output_format", bw_format_name(g->request.format), "size",
                                     size_json(&g->request.picture), "background", "opaque", "data",
                                     data));
+}
+
+char *bw_quote_render(const struct bw_quote *q)
+{
+    json_t *root = json_pack("{s:b, s:o, s:f}", "admitted", q->admitted, "request",
+                             request_json(&q->request), "excess_loss", q->excess_loss);
+    if (root && q->admitted)
+        json_object_set_new(root, "predicted",
+                            json_pack("{s:o, s:o, s:o}", "queue_ms", ms_json(q->queue_ms),
+                                      "compute_ms", ms_json(q->compute_ms), "total_ms",
+                                      ms_json(q->total_ms)));
+    if (root && !q->admitted) {
+        json_object_set_new(root, "reason", json_string(q->refusal));
+        json_object_set_new(root, "offer", bw_offer_json(&q->offer));
+    }
+    return root ? bw_json_render(root) : NULL;
 }
 
 static json_t *card_json(const struct bw_model_card *c)

@@ -16,6 +16,7 @@ enum kind { TEXT, ADDRESS, INTEGER, CHOICE };
 
 static const char *const levels[] = {"debug", "info", "warn", "error", "off", NULL};
 static const char *const precisions[] = {"auto", "bf16", "f32", NULL};
+static const char *const policies[] = {"full", "reject-only", "fifo", NULL};
 static const char *const formats[] = {"logfmt", "json", NULL};
 
 static const struct setting {
@@ -37,8 +38,15 @@ static const struct setting {
     {"threads", INTEGER, AT(threads), 0, 256, NULL, "0", "threads of a worker; 0: cores / workers"},
     {"precision", CHOICE, AT(precision), 0, 0, precisions, "auto",
      "auto (bf16 where the CPU is fast at it), bf16 or f32"},
-    {"batch", INTEGER, AT(batch), 1, 64, NULL, "4", "pictures a worker advances together"},
-    {"queue", INTEGER, AT(queue), 8, 100000, NULL, "64", "pictures that may wait; more get 429"},
+    {"batch", INTEGER, AT(batch), 1, 64, NULL, "16",
+     "pictures a worker advances together, at most; fewer where that keeps it busy"},
+    {"queue", INTEGER, AT(queue), 8, 4096, NULL, "256", "pictures that may wait; more get 429"},
+    {"queue-ms", INTEGER, AT(queue_ms), 100, 3600000, NULL, "30000",
+     "predicted work of a worker; beyond it what has no deadline gets 429"},
+    {"target-latency-ms", INTEGER, AT(target_latency_ms), 0, 3600000, NULL, "0",
+     "latency that pictures with skip \"auto\" and no deadline give up bricks for; 0: none"},
+    {"policy", CHOICE, AT(policy), 0, 0, policies, "full",
+     "full; reject-only (deadlines, but no bricks skipped for them); fifo (no deadlines)"},
     {"max-area", INTEGER, AT(max_area), 256, 1 << 24, NULL, "262144",
      "pixels of the largest picture"},
     {"max-body-bytes", INTEGER, AT(max_body_bytes), 1024, 1 << 24, NULL, "65536",
@@ -223,15 +231,16 @@ static int apply_flags(struct bw_config *config, int count, char **arguments, bo
             continue;
         size_t length = name ? strcspn(name, "=") : 0;
         bool is_file = length == 6 && memcmp(name, "config", 6) == 0;
+        bool is_trace = length == 8 && memcmp(name, "simulate", 8) == 0;
         int index = name ? find(name, length) : -1;
-        if (index < 0 && !is_file)
+        if (index < 0 && !is_file && !is_trace)
             return bw_err_set(err, BW_ERANGE, "there is no option \"%.60s\"; see --help",
                               arguments[i]);
         if (!name[length] && i + 1 == count)
             return bw_err_set(err, BW_ERANGE, "--%s needs a value", name);
         const char *value = name[length] ? name + length + 1 : arguments[++i];
-        if (is_file) {
-            *file = value;
+        if (is_file || is_trace) {
+            *(is_file ? file : &config->simulate) = value;
             continue;
         }
         fixed[index] = true;
@@ -278,10 +287,12 @@ void bw_config_help(struct bw_buf *out)
     for (int i = 0; i < SETTING_COUNT; i++)
         bw_buf_addf(out, "  %-20s %s (default %s)\n", settings[i].name, settings[i].meaning,
                     *settings[i].standard ? settings[i].standard : "empty");
-    bw_buf_add_text(out, "\nFlags only:\n"
-                         "  --config FILE        configuration file (also BRICKWORK_CONFIG)\n"
-                         "  --check-config       print the settings in force and exit\n"
-                         "  --version, --help\n");
+    bw_buf_add_text(out,
+                    "\nFlags only:\n"
+                    "  --config FILE        configuration file (also BRICKWORK_CONFIG)\n"
+                    "  --simulate TRACE     say what would become of a trace's requests, and exit\n"
+                    "  --check-config       print the settings in force and exit\n"
+                    "  --version, --help\n");
 }
 
 void bw_config_show(const struct bw_config *config, struct bw_buf *out)

@@ -21,8 +21,11 @@ struct bw_config {
     int workers;
     int threads;   // of each worker; 0 in the settings means the cores divided among the workers
     int precision; // enum bw_precision
-    int batch;     // pictures a worker advances at a time
+    int batch;     // pictures a worker advances at a time, at most
     int queue;     // pictures that may wait
+    int queue_ms;  // of work for each worker, beyond which none without deadline is taken
+    int target_latency_ms; // of automatic pictures without a deadline; 0: none
+    int policy;            // enum bw_policy
     int max_area;
     int max_body_bytes;
     int connections;
@@ -30,6 +33,7 @@ struct bw_config {
     int log_level;  // enum bw_log_level
     int log_format; // enum bw_log_format
 
+    const char *simulate;           // trace to simulate instead of serving; NULL: none
     bool help, version, check_only; // asked for on the command line
 };
 

@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/random.h"
 #include "base/text.h"
+#include "engine/schedule.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -16,17 +17,17 @@
 
 enum { PROMPT_CHARS = 4096, REPLAY_HEADER_LIMIT = 4096 };
 
-enum form { FORM_IMAGE, FORM_JSON, FORM_OPENAI };
+enum form { FORM_IMAGE, FORM_JSON, FORM_OPENAI, FORM_QUOTE };
 
 /* One request. It outlives its exchange while a worker still holds one of its jobs. */
 struct generation {
     struct bw_service *service;
     struct bw_exchange *exchange; // NULL once the client has left
     enum form form;
-    struct bw_request request; // effective
-    double job_flops;          // of each picture
-    int over;                  // jobs that are not coming back
-    struct bw_job jobs[];      // [request.count]
+    struct bw_request request; // effective, but for what the scheduler still decides
+    double arrived_ms;
+    int over;             // jobs that are not coming back
+    struct bw_job jobs[]; // [request.count]
 };
 
 /* ---- the answer ---- */
@@ -45,21 +46,24 @@ static void respond_text(struct generation *g, char *body)
 
 static void respond_image(struct generation *g, const struct bw_generation *result)
 {
-    char seed[24], timing[160];
+    char seed[24], excess[24], timing[200];
     struct bw_buf *image = &g->jobs[0].image;
     size_t length = image->length_bytes;
     const struct bw_timings *t = &result->timings;
-    char *replay = bw_request_render(&g->request);
+    char *replay = bw_request_render(&result->request);
     snprintf(seed, sizeof seed, "%llu", (unsigned long long)g->request.picture.seed);
     snprintf(timing, sizeof timing,
-             "queue;dur=%.3f, compute;dur=%.3f, encode;dur=%.3f, total;dur=%.3f", t->queue_ms,
-             t->compute_ms, t->encode_ms, t->total_ms);
+             "queue;dur=%.3f, compute;dur=%.3f, encode;dur=%.3f, total;dur=%.3f, "
+             "predicted;dur=%.3f",
+             t->queue_ms, t->compute_ms, t->encode_ms, t->total_ms, t->predicted_ms);
+    snprintf(excess, sizeof excess, "%.6g", result->images[0].excess_loss);
     bool short_enough = replay && strlen(replay) <= REPLAY_HEADER_LIMIT;
     const struct bw_header headers[] = {
         {"Content-Type", bw_format_media_type(g->request.format)},
         {"Vary", "Accept"},
         {"Server-Timing", timing},
         {"Brickwork-Seed", seed},
+        {"Brickwork-Excess-Loss", excess},
         {"Brickwork-Model-Digest", result->model_digest},
         {short_enough ? "Brickwork-Request" : NULL, replay},
         {NULL, NULL},
@@ -79,29 +83,52 @@ static struct bw_timings timings_of(const struct generation *g)
     return (struct bw_timings){.queue_ms = last->started_ms - last->admitted_ms,
                                .compute_ms = last->computed_ms - last->started_ms,
                                .encode_ms = last->encoded_ms - last->computed_ms,
-                               .total_ms = bw_now_ms() - last->admitted_ms};
+                               .total_ms = bw_now_ms() - g->arrived_ms,
+                               .predicted_ms = last->predicted_ms - g->arrived_ms};
+}
+
+/* The request as it was carried out; asked for again it gives the same pictures, at leisure. */
+static struct bw_request effective_request(const struct bw_request *asked,
+                                           const struct bw_plan *plan, const struct bw_arch *arch)
+{
+    struct bw_request request = *asked;
+    request.picture = bw_plan_picture(plan, arch);
+    request.deadline_ms = 0;
+    request.priority = BW_PRIORITY_NORMAL;
+    return request;
 }
 
 static void respond(struct generation *g)
 {
+    const struct bw_arch *arch = &g->service->model->arch;
     struct bw_image images[BW_MAX_COUNT];
-    int calls = bw_plan_evaluations(&g->jobs[0].plan) * g->request.count;
-    for (int i = 0; i < g->request.count; i++) {
-        if (g->jobs[i].err.code) {
-            bw_exchange_refuse(g->exchange, BW_PROBLEM_INTERNAL, &g->jobs[i].err, NULL);
-            return;
-        }
-        images[i] = (struct bw_image){g->jobs[i].image.data, g->jobs[i].image.length_bytes};
-    }
     struct bw_generation result = {
         .request_id = bw_exchange_id(g->exchange),
         .model_digest = g->service->model->digest,
-        .request = g->request,
-        .evaluations = calls,
-        .gigaflops = g->job_flops * g->request.count / 1e9,
+        .request = effective_request(&g->request, &g->jobs[0].plan, arch),
         .timings = timings_of(g),
         .images = images,
     };
+    for (int i = 0; i < g->request.count; i++) {
+        const struct bw_job *job = &g->jobs[i];
+        const struct bw_plan *plan = &job->plan;
+        if (job->err.code) {
+            bw_exchange_refuse(g->exchange, BW_PROBLEM_INTERNAL, &job->err, NULL);
+            return;
+        }
+        images[i] = (struct bw_image){
+            .bytes = job->image.data,
+            .size_bytes = job->image.length_bytes,
+            .skip = bw_schedule_describe(arch, plan->masks, plan->steps),
+            .excess_loss = bw_schedule_excess(arch, plan->masks, plan->steps),
+        };
+        result.evaluations += bw_plan_evaluations(plan);
+        result.gigaflops += bw_plan_flops(plan, arch) / 1e9;
+    }
+    bool met = result.timings.total_ms <= g->request.deadline_ms;
+    bw_metrics_prediction(&g->service->metrics, result.timings.predicted_ms,
+                          result.timings.total_ms, g->request.deadline_ms > 0, met);
+    bw_exchange_note(g->exchange, "predicted_ms", result.timings.predicted_ms);
     bw_exchange_note(g->exchange, "queue_ms", result.timings.queue_ms);
     bw_exchange_note(g->exchange, "compute_ms", result.timings.compute_ms);
     bw_exchange_note(g->exchange, "encode_ms", result.timings.encode_ms);
@@ -116,8 +143,11 @@ static void respond(struct generation *g)
 
 static void free_generation(struct generation *g)
 {
-    for (int i = 0; i < g->request.count; i++)
+    for (int i = 0; i < g->request.count; i++) {
         bw_buf_release(&g->jobs[i].image);
+        bw_ladder_release(&g->jobs[i].ladder);
+        bw_sampler_release(&g->jobs[i].sampler); // if it left in the middle
+    }
     free(g);
 }
 
@@ -132,9 +162,6 @@ static void job_over(struct bw_job *job)
     double left_queue_ms = job->started_ms > 0 ? job->started_ms : bw_now_ms();
     bw_metrics_picture(&service->metrics, outcome, left_queue_ms - job->admitted_ms);
     service->in_progress--;
-    service->pending_flops -= g->job_flops;
-    if (service->in_progress == 0)
-        service->pending_flops = 0; // no rounding error survives an idle moment
     if (++g->over < g->request.count)
         return;
     if (g->exchange)
@@ -159,7 +186,7 @@ static void client_left(void *context)
     g->exchange = NULL;
     for (int i = 0; i < g->request.count; i++)
         atomic_store(&g->jobs[i].cancelled, true);
-    struct bw_job *job = bw_queue_remove(&g->service->queue, g);
+    struct bw_job *job = bw_scheduler_remove(&g->service->scheduler, g);
     while (job) {
         struct bw_job *next = job->next;
         bw_err_set(&job->err, BW_ECANCELLED, "cancelled");
@@ -173,16 +200,6 @@ static void client_left(void *context)
 static void refuse(struct bw_exchange *x, const struct bw_err *err)
 {
     bw_exchange_refuse(x, bw_problem_of(err), err, NULL);
-}
-
-/* All work admitted so far at the speed of late: when the queue will be empty. */
-static void refuse_full(struct bw_service *service, struct bw_exchange *x, const struct bw_err *err)
-{
-    char seconds[24];
-    double speed = bw_metrics_speed(&service->metrics) * service->config->workers;
-    double wait_s = service->pending_flops / speed / 1e3;
-    snprintf(seconds, sizeof seconds, "%.0f", wait_s > 1 ? ceil(wait_s) : 1);
-    bw_exchange_refuse(x, BW_PROBLEM_QUEUE_FULL, err, &(struct bw_header){"Retry-After", seconds});
 }
 
 /* What is wrong with a request before its body is looked at; true if it was refused. */
@@ -246,7 +263,6 @@ static struct generation *new_generation(struct bw_service *service, struct bw_e
                                          enum form form, const struct bw_request *request,
                                          const struct bw_plan *plan)
 {
-    const struct bw_arch *arch = &service->model->arch;
     struct generation *g = calloc(1, sizeof *g + (size_t)request->count * sizeof(struct bw_job));
     if (!g)
         return NULL;
@@ -254,27 +270,87 @@ static struct generation *new_generation(struct bw_service *service, struct bw_e
     g->exchange = x;
     g->form = form;
     g->request = *request;
-    g->request.picture = bw_plan_picture(plan, arch);
-    g->job_flops = bw_plan_flops(plan, arch);
-    for (int i = 0; i < request->count; i++) {
-        struct bw_job *job = &g->jobs[i];
-        job->owner = g;
-        job->plan = *plan;
-        job->plan.index += (uint32_t)i;
-        job->format = request->format;
-        job->quality = request->quality;
-        job->admitted_ms = bw_now_ms();
-        job->next = i + 1 < request->count ? &g->jobs[i + 1] : NULL;
-    }
+    g->arrived_ms = bw_now_ms();
+    for (int i = 0; i < request->count; i++)
+        bw_job_init(&g->jobs[i], request, plan, i, g->arrived_ms, g);
     return g;
 }
 
-/* Plan the pictures and put them into the queue, or refuse. */
+static struct bw_offer offer_of(const struct generation *g, const struct bw_answer *answer)
+{
+    const struct bw_verdict *v = &answer->verdict;
+    double best_ms = v->best_ms - g->arrived_ms;
+    return (struct bw_offer){
+        .retry_after_ms = isfinite(v->retry_ms) ? ceil(fmax(v->retry_ms - bw_now_ms(), 0)) : -1,
+        .deadline_ms = v->refusal == BW_REFUSED_DEADLINE && best_ms <= BW_MAX_DEADLINE_MS
+                           ? ceil(best_ms) + 1 /* asking again takes a moment */
+                           : 0,
+        .steps = answer->steps,
+    };
+}
+
+/* Why, in a sentence. */
+static void explain(const struct generation *g, const struct bw_answer *answer, struct bw_err *err)
+{
+    *err = (struct bw_err){0};
+    if (answer->verdict.refusal == BW_REFUSED_DEADLINE)
+        bw_err_set_field(err, BW_EBUSY, "/deadline_ms",
+                         "%.0f ms are not enough; %.0f ms could be promised now",
+                         g->request.deadline_ms, ceil(answer->verdict.best_ms - g->arrived_ms) + 1);
+    else
+        bw_err_set(err, BW_EBUSY, "the work that may wait is bounded, and %d more picture%s",
+                   g->request.count, g->request.count == 1 ? " does not fit" : "s do not fit");
+}
+
+static void refuse_for_now(struct generation *g, const struct bw_answer *answer)
+{
+    char seconds[24];
+    struct bw_err err;
+    struct bw_offer offer = offer_of(g, answer);
+    bool full = answer->verdict.refusal == BW_REFUSED_FULL;
+    const struct bw_header retry = {offer.retry_after_ms >= 0 ? "Retry-After" : NULL, seconds};
+    snprintf(seconds, sizeof seconds, "%.0f", fmax(ceil(offer.retry_after_ms / 1e3), 1));
+    explain(g, answer, &err);
+    bw_metrics_admission(&g->service->metrics,
+                         full ? BW_TURNED_AWAY_FULL : BW_TURNED_AWAY_DEADLINE);
+    bw_exchange_refuse_offering(g->exchange, full ? BW_PROBLEM_QUEUE_FULL : BW_PROBLEM_DEADLINE,
+                                &err, &retry, &offer);
+}
+
+/* The answer to "what if", from jobs that were weighed but not admitted. */
+static void respond_quote(struct generation *g, const struct bw_answer *answer)
+{
+    const struct bw_arch *arch = &g->service->model->arch;
+    const struct bw_job *job = &g->jobs[0];
+    struct bw_plan plan = job->plan;
+    struct bw_err err;
+    bool admitted = answer->verdict.refusal == BW_ADMITTED;
+    for (int i = 0; admitted && i < plan.steps; i++)
+        plan.masks[i] = bw_ladder_mask(&job->ladder, job->task.rung, i);
+    explain(g, answer, &err);
+    double total_ms = fmax(answer->verdict.end_ms - g->arrived_ms, 0);
+    double compute_ms =
+        admitted ? fmin(bw_ladder_rest_ms(&job->ladder, job->task.rung, 0), total_ms) : 0;
+    struct bw_quote quote = {
+        .request = effective_request(&g->request, &plan, arch),
+        .excess_loss = bw_schedule_excess(arch, plan.masks, plan.steps),
+        .admitted = admitted,
+        .refusal = err.message,
+        .offer = offer_of(g, answer),
+        .queue_ms = total_ms - compute_ms,
+        .compute_ms = compute_ms,
+        .total_ms = total_ms,
+    };
+    respond_text(g, bw_quote_render(&quote));
+}
+
+/* Plan the pictures and put them on the board, or refuse; for a quote say what would happen. */
 static void admit(struct bw_service *service, struct bw_exchange *x, enum form form,
                   struct bw_request *request)
 {
     struct bw_plan plan;
     struct bw_err err = {0};
+    struct bw_answer answer = {0};
     if (complete(service, request, &err) ||
         bw_plan_make(&plan, &service->model->arch, &request->picture, service->config->max_area,
                      &err)) {
@@ -285,14 +361,23 @@ static void admit(struct bw_service *service, struct bw_exchange *x, enum form f
     if (!g) {
         bw_err_set(&err, BW_ENOMEM, "out of memory");
         refuse(x, &err);
-    } else if (bw_queue_push(&service->queue, g->jobs, request->count, &err)) {
-        refuse_full(service, x, &err);
-        free_generation(g);
-    } else {
-        service->in_progress += request->count;
-        service->pending_flops += g->job_flops * request->count;
-        bw_exchange_on_leave(x, client_left, g);
+        return;
     }
+    int code = bw_scheduler_offer(&service->scheduler, bw_exchange_peer(x), g->jobs, request->count,
+                                  form == FORM_QUOTE, &answer, &err);
+    if (!code && form != FORM_QUOTE) {
+        bw_metrics_admission(&service->metrics, BW_TAKEN);
+        service->in_progress += request->count;
+        bw_exchange_on_leave(x, client_left, g);
+        return;
+    }
+    if (form == FORM_QUOTE && (!code || code == BW_EBUSY))
+        respond_quote(g, &answer);
+    else if (answer.verdict.refusal)
+        refuse_for_now(g, &answer);
+    else
+        refuse(x, &err);
+    free_generation(g);
 }
 
 void bw_generate_handle(struct bw_service *service, struct bw_exchange *x)
@@ -318,6 +403,23 @@ void bw_generate_handle(struct bw_service *service, struct bw_exchange *x)
         return;
     }
     admit(service, x, (enum form)form, &request);
+}
+
+void bw_generate_quote(struct bw_service *service, struct bw_exchange *x)
+{
+    struct bw_request request;
+    struct bw_err err = {0};
+    size_t length;
+    if (refuse_early(service, x))
+        return;
+    const char *body = bw_exchange_body(x, &length);
+    if (bw_request_parse(&request, body, length, &err)) {
+        refuse(x, &err);
+        return;
+    }
+    if (request.format == BW_FORMAT_ANY)
+        request.format = BW_FORMAT_JPEG;
+    admit(service, x, FORM_QUOTE, &request);
 }
 
 void bw_generate_handle_openai(struct bw_service *service, struct bw_exchange *x)

@@ -432,11 +432,18 @@ void bw_exchange_respond(struct bw_exchange *x, int status, const struct bw_head
 void bw_exchange_refuse(struct bw_exchange *x, enum bw_problem problem, const struct bw_err *err,
                         const struct bw_header *extra)
 {
+    bw_exchange_refuse_offering(x, problem, err, extra, NULL);
+}
+
+void bw_exchange_refuse_offering(struct bw_exchange *x, enum bw_problem problem,
+                                 const struct bw_err *err, const struct bw_header *extra,
+                                 const struct bw_offer *offer)
+{
     struct bw_header headers[3] = {{"Content-Type", "application/problem+json"}};
     if (extra)
         headers[1] = *extra;
     bool openai = bw_text_after(x->path, BW_OPENAI_PREFIX) != NULL;
-    char *body = bw_problem_render(problem, err, x->id, openai);
+    char *body = bw_problem_render(problem, err, offer, x->id, openai);
     bw_exchange_respond(x, bw_problem_status(problem), headers, body, body ? strlen(body) : 0);
 }
 
@@ -445,6 +452,11 @@ void bw_exchange_refuse(struct bw_exchange *x, enum bw_problem problem, const st
 const char *bw_exchange_method(const struct bw_exchange *x)
 {
     return x->method;
+}
+
+const char *bw_exchange_peer(const struct bw_exchange *x)
+{
+    return x->peer;
 }
 
 const char *bw_exchange_path(const struct bw_exchange *x)

@@ -63,6 +63,7 @@ int bw_http_connections(const struct bw_http *http);
 
 /* The request. Texts live as long as the exchange. */
 const char *bw_exchange_method(const struct bw_exchange *x);
+const char *bw_exchange_peer(const struct bw_exchange *x);                     // numeric address
 const char *bw_exchange_path(const struct bw_exchange *x);                     // decoded, no query
 const char *bw_exchange_header(const struct bw_exchange *x, const char *name); // or NULL
 /* All values of a field as one list, cut to `room`; "" if there is none (RFC 9110, section 5.3). */
@@ -91,5 +92,10 @@ void bw_exchange_respond(struct bw_exchange *x, int status, const struct bw_head
  * also says what clients of that API read. */
 void bw_exchange_refuse(struct bw_exchange *x, enum bw_problem problem, const struct bw_err *err,
                         const struct bw_header *extra);
+
+/* The same, with what the client could do instead (or NULL). */
+void bw_exchange_refuse_offering(struct bw_exchange *x, enum bw_problem problem,
+                                 const struct bw_err *err, const struct bw_header *extra,
+                                 const struct bw_offer *offer);
 
 #endif

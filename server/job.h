@@ -1,7 +1,8 @@
-/* Job: one picture on its way loop -> queue -> worker -> loop.
+/* Job: one picture on its way loop -> scheduler -> worker -> loop.
  *
- * Whoever holds a job owns all of it, with one exception: `cancelled` is set by the loop at any
- * time and looked at by the worker at every step.
+ * Whoever holds a job owns all of it, with two exceptions: `cancelled` is set by the loop at any
+ * time and looked at by the worker at every step, and `task` is the scheduler's from admission
+ * until the job is over, even while a worker advances the picture.
  */
 #ifndef BW_SERVER_JOB_H
 #define BW_SERVER_JOB_H
@@ -10,6 +11,7 @@
 #include "base/buf.h"
 #include "engine/plan.h"
 #include "engine/sampler.h"
+#include "server/board.h"
 
 #include <stdatomic.h>
 
@@ -18,14 +20,20 @@ struct bw_job {
     void *owner;         // of the loop: the request this picture belongs to
 
     struct bw_plan plan;
+    struct bw_ladder ladder;
+    struct bw_task task;
     enum bw_format format;
     int quality;
     atomic_bool cancelled;
 
-    struct bw_sampler sampler; // the worker's, while the picture is in progress
+    struct bw_sampler sampler; // the worker's, once the picture is in progress
     struct bw_buf image;       // the result, if `err` is empty
     struct bw_err err;
-    double admitted_ms, started_ms, computed_ms, encoded_ms; // bw_now_ms()
+    double admitted_ms, predicted_ms, started_ms, computed_ms, encoded_ms; // bw_now_ms()
 };
+
+/* Picture `number` of a request that arrived then; nothing has been decided about it yet. */
+void bw_job_init(struct bw_job *job, const struct bw_request *request, const struct bw_plan *plan,
+                 int number, double arrived_ms, void *owner);
 
 #endif

@@ -2,12 +2,17 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/version.h"
+#include "engine/brick.h"
 #include "server/generate.h"
 #include "server/routes.h"
+#include "server/simulate.h"
 
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+
+enum { MEASURE_MS = 200, SIMULATED_MEASURE_MS = 1000 }; // for timing the network
 
 struct server {
     struct bw_config config;
@@ -72,6 +77,38 @@ static int load_model(struct server *s, struct bw_err *err)
     return code;
 }
 
+static struct bw_rules rules_of(const struct bw_config *config)
+{
+    return (struct bw_rules){
+        .policy = (enum bw_policy)config->policy,
+        .teams = config->workers,
+        .most_waiting = config->queue,
+        .most_work_ms = config->queue_ms,
+        .target_ms = config->target_latency_ms,
+        .most_pictures = config->batch,
+        .busy_tokens = config->threads * BW_BLOCK_TOKENS,
+    };
+}
+
+/* Workers, what the network costs them, and who decides what they do. */
+static int start_work(struct server *s, struct bw_err *err)
+{
+    struct bw_service *service = &s->service;
+    struct bw_price price;
+    int code =
+        bw_workers_new(&service->workers, s->model, s->config.workers, s->config.threads, err);
+    if (!code)
+        code = bw_workers_measure(service->workers, MEASURE_MS, &price, err);
+    if (code)
+        return code;
+    const struct bw_rules rules = rules_of(&s->config);
+    code = bw_scheduler_init(&service->scheduler, &s->model->arch, &rules, &price, err);
+    if (!code)
+        code = bw_workers_start(service->workers, &service->scheduler, &service->metrics, wake_loop,
+                                service->loop, err);
+    return code;
+}
+
 static int start(struct server *s, struct bw_err *err)
 {
     struct bw_service *service = &s->service;
@@ -88,9 +125,7 @@ static int start(struct server *s, struct bw_err *err)
     service->model = s->model;
     service->started_ms = bw_now_ms();
     service->loaded_s = bw_unix_s();
-    code = bw_workers_new(&service->workers, s->model, s->config.workers, s->config.threads,
-                          s->config.batch, &service->queue, &service->metrics, wake_loop,
-                          service->loop, err);
+    code = start_work(s, err);
     if (!code)
         code = bw_loop_on_signal(service->loop, SIGTERM, on_signal, s, err);
     if (!code)
@@ -117,7 +152,7 @@ static void tear_down(struct server *s)
         bw_generate_collect(&s->service);
     bw_workers_free(s->service.workers);
     bw_loop_free(s->service.loop);
-    bw_queue_release(&s->service.queue);
+    bw_scheduler_release(&s->service.scheduler);
     bw_metrics_release(&s->service.metrics);
     bw_model_free(s->model);
 }
@@ -128,7 +163,6 @@ static int serve(struct server *s)
     signal(SIGPIPE, SIG_IGN);
     bw_log_setup((enum bw_log_level)s->config.log_level, (enum bw_log_format)s->config.log_format);
     s->service.config = &s->config;
-    bw_queue_init(&s->service.queue, s->config.queue);
     bw_metrics_init(&s->service.metrics);
     int code = start(s, &err);
     if (code)
@@ -139,6 +173,45 @@ static int serve(struct server *s)
     if (!code)
         bw_log_message(BW_LOG_INFO, "stopped", s->aborted ? "aborted" : "all work is finished");
     return code || s->aborted;
+}
+
+/* The model is timed on a real worker, the rest is virtual. */
+static int simulate(struct server *s)
+{
+    struct bw_err err = {0};
+    struct bw_buf text = {0}, report = {0};
+    struct bw_trace trace = {0};
+    struct bw_fate *fates = NULL;
+    struct bw_price price;
+    int code = bw_buf_add_file(&text, s->config.simulate, &err);
+    if (!code)
+        code = bw_trace_parse(&trace, text.data ? text.data : "", text.length_bytes, &err);
+    if (!code && !(fates = calloc((size_t)trace.count + 1, sizeof *fates)))
+        code = bw_err_set(&err, BW_ENOMEM, "out of memory for %d requests", trace.count);
+    if (!code)
+        code = load_model(s, &err);
+    if (!code)
+        code = bw_workers_new(&s->service.workers, s->model, s->config.workers, s->config.threads,
+                              &err);
+    if (!code)
+        code = bw_workers_measure(s->service.workers, SIMULATED_MEASURE_MS, &price, &err);
+    if (!code) {
+        const struct bw_rules rules = rules_of(&s->config);
+        code =
+            bw_simulate(&trace, &s->model->arch, &rules, &price, s->config.max_area, fates, &err);
+    }
+    if (!code)
+        bw_simulate_report(&trace, fates, &report);
+    fputs(code ? "" : report.data, stdout);
+    if (code)
+        fprintf(stderr, "brickworkd: %s: %s\n", s->config.simulate, err.message);
+    bw_workers_free(s->service.workers);
+    bw_model_free(s->model);
+    bw_trace_release(&trace);
+    free(fates);
+    bw_buf_release(&text);
+    bw_buf_release(&report);
+    return code ? 2 : 0;
 }
 
 int main(int count, char **arguments)
@@ -160,5 +233,7 @@ int main(int count, char **arguments)
     if (text.data)
         fputs(text.data, stdout);
     bw_buf_release(&text);
-    return talk ? 0 : serve(&server);
+    if (talk)
+        return 0;
+    return server.config.simulate ? simulate(&server) : serve(&server);
 }

@@ -13,7 +13,8 @@ static const double second_bounds[BW_BUCKETS] = {0.001, 0.0025, 0.005, 0.01, 0.0
                                                  0.25,  0.5,    1,     2.5,  5,     10,   30};
 static const double batch_bounds[BW_BUCKETS] = {1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 40, 48, 56, 64};
 
-static const double guess_flops_per_ms = 50e6;
+static const double error_bounds[BW_BUCKETS] = {0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15,
+                                                0.2,  0.3,  0.5,  0.7,  1,    2,   5};
 
 void bw_metrics_init(struct bw_metrics *metrics)
 {
@@ -76,12 +77,22 @@ void bw_metrics_step(struct bw_metrics *m, const uint8_t *masks, int count, int 
     pthread_mutex_unlock(&m->lock);
 }
 
-double bw_metrics_speed(struct bw_metrics *m)
+void bw_metrics_admission(struct bw_metrics *m, enum bw_admission admission)
 {
     pthread_mutex_lock(&m->lock);
-    double speed = m->flops_per_ms > 0 ? m->flops_per_ms : guess_flops_per_ms;
+    m->admissions[admission]++;
     pthread_mutex_unlock(&m->lock);
-    return speed;
+}
+
+void bw_metrics_prediction(struct bw_metrics *m, double predicted_ms, double actual_ms,
+                           bool has_deadline, bool met)
+{
+    pthread_mutex_lock(&m->lock);
+    double error = (actual_ms - predicted_ms) / (actual_ms > 1e-3 ? actual_ms : 1e-3);
+    observe(&m->error, error_bounds, error < 0 ? -error : error);
+    m->deadlines_met += has_deadline && met;
+    m->deadlines_missed += has_deadline && !met;
+    pthread_mutex_unlock(&m->lock);
 }
 
 /* A label's value between its quotes. */
@@ -132,6 +143,18 @@ static void render_work(const struct bw_metrics *m, int brick_count, struct bw_b
     for (int i = 0; i < BW_OUTCOMES; i++)
         bw_buf_addf(out, "brickwork_pictures_total{outcome=\"%s\"} %llu\n", outcomes[i],
                     (unsigned long long)m->pictures[i]);
+    static const char *const admissions[BW_ADMISSIONS] = {"admitted", "queue_full", "deadline"};
+    family(out, "admissions_total", "counter", "Requests for pictures, and what was said to them.");
+    for (int i = 0; i < BW_ADMISSIONS; i++)
+        bw_buf_addf(out, "brickwork_admissions_total{decision=\"%s\"} %llu\n", admissions[i],
+                    (unsigned long long)m->admissions[i]);
+    family(out, "deadlines_total", "counter", "Promised deadlines that came.");
+    bw_buf_addf(out,
+                "brickwork_deadlines_total{outcome=\"met\"} %llu\n"
+                "brickwork_deadlines_total{outcome=\"missed\"} %llu\n",
+                (unsigned long long)m->deadlines_met, (unsigned long long)m->deadlines_missed);
+    histogram(out, "prediction_error_ratio", "|predicted - actual| / actual time to the answer.",
+              &m->error, error_bounds);
     family(out, "bricks_total", "counter", "Bricks run and skipped, counted per evaluation.");
     for (int k = 0; k < brick_count; k++)
         bw_buf_addf(out,

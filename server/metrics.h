@@ -9,6 +9,7 @@
 #include "base/picture.h"
 
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 enum { BW_BUCKETS = 14, BW_MAX_SERIES = 128 };
@@ -17,6 +18,8 @@ struct bw_histogram {
     uint64_t counts[BW_BUCKETS + 1]; // the last: above all bounds
     double sum;
 };
+
+enum bw_admission { BW_TAKEN, BW_TURNED_AWAY_FULL, BW_TURNED_AWAY_DEADLINE, BW_ADMISSIONS };
 
 enum bw_outcome { BW_DONE, BW_FAILED, BW_CANCELLED, BW_OUTCOMES };
 
@@ -30,7 +33,8 @@ struct bw_metrics {
     int series_count;
     uint64_t sent_bytes, pictures[BW_OUTCOMES], steps;
     uint64_t bricks_run[BW_MAX_BRICKS], bricks_skipped[BW_MAX_BRICKS]; // per evaluation
-    struct bw_histogram request_s, queue_s, step_s, batch;
+    uint64_t admissions[BW_ADMISSIONS], deadlines_met, deadlines_missed;
+    struct bw_histogram request_s, queue_s, step_s, batch, error;
     double flops_per_ms; // of one worker, smoothed; 0 before the first step
 };
 
@@ -56,9 +60,11 @@ void bw_metrics_picture(struct bw_metrics *metrics, enum bw_outcome outcome, dou
 void bw_metrics_step(struct bw_metrics *metrics, const uint8_t *masks, int count, int brick_count,
                      double duration_ms, double flops);
 
-/* Floating-point operations a worker does in a millisecond; a cautious guess before the first step.
- */
-double bw_metrics_speed(struct bw_metrics *metrics);
+/* A request was admitted or not, and one that was came back this much later than it was predicted
+ * to (negative: earlier). */
+void bw_metrics_admission(struct bw_metrics *metrics, enum bw_admission admission);
+void bw_metrics_prediction(struct bw_metrics *metrics, double predicted_ms, double actual_ms,
+                           bool has_deadline, bool met);
 
 void bw_metrics_render(struct bw_metrics *metrics, const struct bw_gauges *gauges,
                        struct bw_buf *out);

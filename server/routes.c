@@ -55,7 +55,7 @@ static void handle_metrics(struct bw_service *service, struct bw_exchange *x)
         .model = service->model->arch.name,
         .digest = service->model->digest,
         .brick_count = service->model->arch.brick_count,
-        .queued = bw_queue_count(&service->queue),
+        .queued = bw_scheduler_fresh(&service->scheduler),
         .queue_bound = service->config->queue,
         .in_progress = service->in_progress,
         .connections = bw_http_connections(service->http),
@@ -94,7 +94,7 @@ static void handle_models(struct bw_service *service, struct bw_exchange *x)
         .class_count = m->arch.class_count,
         .class_names = (const char(*)[BW_NAME_CHARS])m->arch.class_names,
         .brick_count = m->arch.brick_count,
-        .presets = {"none"},
+        .presets = {"none", "auto"},
     };
     for (int k = 0; k < m->arch.brick_count; k++) {
         const struct bw_brick_shape *b = &m->arch.bricks[k];
@@ -103,7 +103,7 @@ static void handle_models(struct bw_service *service, struct bw_exchange *x)
         card.bricks[k] = (struct bw_brick_card){b->size, b->patch, b->depth, flops / 1e9};
     }
     for (int i = 0; bw_presets[i].name; i++)
-        card.presets[i + 1] = bw_presets[i].name;
+        card.presets[i + 2] = bw_presets[i].name;
     char *body = bw_models_render(&card, 1);
     respond(x, "application/json", body, body ? strlen(body) : 0);
 }
@@ -114,6 +114,7 @@ static const struct route {
 } routes[] = {
     {"POST", "/v1/generate", bw_generate_handle},
     {"POST", "/v1/images/generations", bw_generate_handle_openai},
+    {"POST", "/v1/quote", bw_generate_quote},
     {"GET", "/v1/models", handle_models},
     {"GET", "/livez", handle_livez},
     {"GET", "/readyz", handle_readyz},

@@ -8,7 +8,7 @@
 #include "server/http.h"
 #include "server/loop.h"
 #include "server/metrics.h"
-#include "server/queue.h"
+#include "server/scheduler.h"
 #include "server/workers.h"
 
 struct bw_service {
@@ -16,13 +16,12 @@ struct bw_service {
     const struct bw_model *model;
     struct bw_loop *loop;
     struct bw_http *http;
-    struct bw_queue queue;     // any thread
-    struct bw_metrics metrics; // any thread
+    struct bw_scheduler scheduler; // any thread
+    struct bw_metrics metrics;     // any thread
     struct bw_workers *workers;
     double started_ms;
-    int64_t loaded_s;     // when the model was loaded, seconds since 1970
-    int in_progress;      // pictures admitted and not over
-    double pending_flops; // work of those pictures, none of it deducted before the end
+    int64_t loaded_s; // when the model was loaded, seconds since 1970
+    int in_progress;  // pictures admitted and not over
 };
 
 #endif

@@ -1,6 +1,5 @@
-/* Every worker repeats: bring in pictures, let go of cancelled ones, evaluate the rest in one call,
- * let each sampler take its answer. A job has one owner at a time: it comes from the queue, stays
- * in `active`, and leaves through deliver(). */
+/* A job has one owner at a time: the scheduler lends it for one evaluation after the other and,
+ * when it is over, leaves it to the worker, which encodes the picture and hands it to the loop. */
 #include "server/workers.h"
 
 #include "base/clock.h"
@@ -11,25 +10,21 @@
 
 #include <stdlib.h>
 
-enum { MAX_BATCH = 64 };
-
 struct worker {
     struct bw_workers *all;
+    int number;
     struct bw_denoiser *denoiser;
     pthread_t thread;
     bool running;
-    struct bw_job *active[MAX_BATCH]; // pictures in progress
-    int count;
 };
 
 struct bw_workers {
     const struct bw_model *model;
-    struct bw_queue *queue;
+    struct bw_scheduler *scheduler; // NULL before the start
     struct bw_metrics *metrics;
     bw_workers_fn *notify;
     void *context;
-    int batch, worker_count;
-    atomic_bool stop;
+    int worker_count;
     pthread_mutex_t lock; // of `over`
     struct bw_job *over;
     struct worker workers[];
@@ -61,116 +56,114 @@ static int encode(struct bw_job *job)
     return code;
 }
 
+/* What is over on the worker's side: make an image of it, or say that nobody wants one. */
 static void finish(struct bw_workers *all, struct bw_job *job)
 {
     job->computed_ms = bw_now_ms();
-    encode(job); // a failure is in job->err
-    job->encoded_ms = bw_now_ms();
+    if (atomic_load(&job->cancelled))
+        bw_err_set(&job->err, BW_ECANCELLED, "cancelled");
+    if (!job->err.code) {
+        encode(job); // a failure is in job->err
+        job->encoded_ms = bw_now_ms();
+        bw_scheduler_learn_finish(all->scheduler, job->encoded_ms - job->computed_ms);
+    }
     deliver(all, job);
 }
 
-/* Bring in pictures up to the batch; sleep for one if there is nothing else to do. */
-static void admit(struct worker *w)
+/* One evaluation of those that can go on. */
+static void advance(struct worker *w, struct bw_job **jobs, int count)
 {
-    struct bw_workers *all = w->all;
-    struct bw_job *job;
-    while (w->count < all->batch && (job = bw_queue_pop(all->queue, w->count == 0))) {
-        job->started_ms = bw_now_ms();
-        if (bw_sampler_init(&job->sampler, &all->model->arch, &job->plan, NULL, &job->err))
-            deliver(all, job);
-        else
-            w->active[w->count++] = job;
-    }
-}
-
-/* Let go of pictures nobody wants any more. */
-static void drop_cancelled(struct worker *w)
-{
-    int kept = 0;
-    for (int i = 0; i < w->count; i++) {
-        struct bw_job *job = w->active[i];
-        if (atomic_load(&job->cancelled) || atomic_load(&w->all->stop)) {
-            bw_err_set(&job->err, BW_ECANCELLED, "cancelled");
-            deliver(w->all, job);
-        } else {
-            w->active[kept++] = job;
-        }
-    }
-    w->count = kept;
-}
-
-/* One evaluation of every picture in progress. */
-static void advance(struct worker *w)
-{
-    struct bw_eval evals[MAX_BATCH];
-    uint8_t masks[MAX_BATCH];
-    double began_ms = bw_now_ms(), flops = 0;
-    int kept = 0;
     const struct bw_arch *arch = &w->all->model->arch;
-    for (int i = 0; i < w->count; i++) {
-        bw_sampler_want(&w->active[i]->sampler, &evals[i]);
-        masks[i] = evals[i].mask;
-        int calls = bw_eval_passes(&evals[i]);
-        flops += calls * bw_cost_flops(arch, evals[i].width, evals[i].height, evals[i].mask);
+    struct bw_eval evals[BW_MAX_CALL];
+    struct bw_job *going[BW_MAX_CALL];
+    uint8_t masks[BW_MAX_CALL];
+    double began_ms = bw_now_ms(), flops = 0;
+    int going_count = 0;
+    for (int i = 0; i < count; i++) {
+        if (jobs[i]->err.code || atomic_load(&jobs[i]->cancelled))
+            continue;
+        struct bw_eval *e = &evals[going_count];
+        bw_sampler_want(&jobs[i]->sampler, e);
+        e->mask = jobs[i]->plan.masks[jobs[i]->task.step]; // may be chosen only now
+        masks[going_count] = e->mask;
+        flops += bw_eval_passes(e) * bw_cost_flops(arch, e->width, e->height, e->mask);
+        going[going_count++] = jobs[i];
     }
-    bw_denoise(w->denoiser, evals, w->count);
-    bw_metrics_step(w->all->metrics, masks, w->count, arch->brick_count, bw_now_ms() - began_ms,
+    if (!going_count)
+        return;
+    bw_denoise(w->denoiser, evals, going_count);
+    for (int i = 0; i < going_count; i++)
+        bw_sampler_take(&going[i]->sampler);
+    bw_metrics_step(w->all->metrics, masks, going_count, arch->brick_count, bw_now_ms() - began_ms,
                     flops);
-    for (int i = 0; i < w->count; i++) {
-        struct bw_job *job = w->active[i];
-        bw_sampler_take(&job->sampler);
-        if (bw_sampler_steps_done(&job->sampler) == job->plan.steps)
-            finish(w->all, job);
-        else
-            w->active[kept++] = job;
-    }
-    w->count = kept;
 }
 
 static void *worker_main(void *argument)
 {
     struct worker *w = argument;
-    while (!atomic_load(&w->all->stop)) {
-        admit(w);
-        drop_cancelled(w);
-        if (w->count)
-            advance(w);
+    struct bw_workers *all = w->all;
+    struct bw_job *jobs[BW_MAX_CALL];
+    int count;
+    while ((count = bw_scheduler_take(all->scheduler, w->number, jobs)) > 0) {
+        for (int i = 0; i < count; i++) {
+            struct bw_job *job = jobs[i];
+            if (job->started_ms > 0)
+                continue;
+            job->started_ms = bw_now_ms();
+            bw_sampler_init(&job->sampler, &all->model->arch, &job->plan, NULL, &job->err);
+        }
+        double began_ms = bw_now_ms();
+        advance(w, jobs, count);
+        int over = bw_scheduler_give(all->scheduler, jobs, count, began_ms);
+        for (int i = count - over; i < count; i++)
+            finish(all, jobs[i]);
     }
-    drop_cancelled(w);
     return NULL;
 }
 
 int bw_workers_new(struct bw_workers **out, const struct bw_model *model, int count, int threads,
-                   int batch, struct bw_queue *queue, struct bw_metrics *metrics,
-                   bw_workers_fn *notify, void *context, struct bw_err *err)
+                   struct bw_err *err)
 {
     struct bw_workers *all = calloc(1, sizeof *all + (size_t)count * sizeof(struct worker));
     if (!all)
         return bw_err_set(err, BW_ENOMEM, "out of memory for %d workers", count);
     all->model = model;
-    all->queue = queue;
-    all->metrics = metrics;
-    all->notify = notify;
-    all->context = context;
-    all->batch = batch < MAX_BATCH ? batch : MAX_BATCH;
     all->worker_count = count;
     pthread_mutex_init(&all->lock, NULL);
     int code = BW_OK;
     for (int i = 0; !code && i < count; i++) {
-        struct worker *w = &all->workers[i];
-        w->all = all;
-        code = bw_denoiser_new(&w->denoiser, model, threads, err);
-        if (!code && pthread_create(&w->thread, NULL, worker_main, w))
-            code = bw_err_set(err, BW_EIO, "the system refuses a thread for worker %d", i);
-        w->running = !code;
+        all->workers[i] = (struct worker){.all = all, .number = i};
+        code = bw_denoiser_new(&all->workers[i].denoiser, model, threads, err);
     }
-    if (code) {
-        bw_workers_stop(all);
+    if (code)
         bw_workers_free(all);
-    } else {
+    else
         *out = all;
-    }
     return code;
+}
+
+int bw_workers_measure(struct bw_workers *workers, double budget_ms, struct bw_price *price,
+                       struct bw_err *err)
+{
+    return bw_price_measure(price, &workers->model->arch, workers->workers[0].denoiser, budget_ms,
+                            err);
+}
+
+int bw_workers_start(struct bw_workers *workers, struct bw_scheduler *scheduler,
+                     struct bw_metrics *metrics, bw_workers_fn *notify, void *context,
+                     struct bw_err *err)
+{
+    workers->scheduler = scheduler;
+    workers->metrics = metrics;
+    workers->notify = notify;
+    workers->context = context;
+    for (int i = 0; i < workers->worker_count; i++) {
+        struct worker *w = &workers->workers[i];
+        if (pthread_create(&w->thread, NULL, worker_main, w))
+            return bw_err_set(err, BW_EIO, "the system refuses a thread for worker %d", i);
+        w->running = true;
+    }
+    return BW_OK;
 }
 
 struct bw_job *bw_workers_collect(struct bw_workers *workers)
@@ -184,14 +177,20 @@ struct bw_job *bw_workers_collect(struct bw_workers *workers)
 
 void bw_workers_stop(struct bw_workers *workers)
 {
-    if (!workers)
+    if (!workers || !workers->scheduler)
         return;
-    atomic_store(&workers->stop, true);
-    bw_queue_close(workers->queue);
+    bw_scheduler_close(workers->scheduler);
     for (int i = 0; i < workers->worker_count; i++) {
         if (workers->workers[i].running)
             pthread_join(workers->workers[i].thread, NULL);
         workers->workers[i].running = false;
+    }
+    struct bw_job *job = bw_scheduler_clear(workers->scheduler);
+    while (job) {
+        struct bw_job *next = job->next;
+        bw_err_set(&job->err, BW_ECANCELLED, "cancelled");
+        deliver(workers, job);
+        job = next;
     }
 }
 

@@ -1,9 +1,8 @@
 /* Workers: the threads that turn jobs into pictures.
  *
- * Each worker is a team of threads with a denoiser of its own; all share the model. A worker
- * advances up to `batch` pictures at once, one evaluation at a time, and looks at every boundary
- * whether a picture was cancelled and whether another may join. What comes out does not depend on
- * any of that.
+ * Each worker is a team of threads with a denoiser of its own; all share the model. A worker asks
+ * the scheduler what to advance, evaluates the network once for each of those pictures, and asks
+ * again. What comes out does not depend on what else was in the call.
  */
 #ifndef BW_SERVER_WORKERS_H
 #define BW_SERVER_WORKERS_H
@@ -11,25 +10,34 @@
 #include "engine/model.h"
 #include "server/job.h"
 #include "server/metrics.h"
-#include "server/queue.h"
+#include "server/scheduler.h"
 
 struct bw_workers;
 
 /* Called from a worker when bw_workers_collect() has something new; may be called too often. */
 typedef void bw_workers_fn(void *context);
 
-/* Start `count` workers of `threads` threads. The model, queue and metrics must outlive them.
+/* `count` workers of `threads` threads that do not run yet. The model must outlive them.
  * BW_ENOMEM, BW_EIO. */
 int bw_workers_new(struct bw_workers **workers, const struct bw_model *model, int count,
-                   int threads, int batch, struct bw_queue *queue, struct bw_metrics *metrics,
-                   bw_workers_fn *notify, void *context, struct bw_err *err);
+                   int threads, struct bw_err *err);
+
+/* Time the network on one of the workers, for about budget_ms. Before they run. BW_ENOMEM. */
+int bw_workers_measure(struct bw_workers *workers, double budget_ms, struct bw_price *price,
+                       struct bw_err *err);
+
+/* Let them run. Scheduler and metrics must outlive them. BW_EIO. */
+int bw_workers_start(struct bw_workers *workers, struct bw_scheduler *scheduler,
+                     struct bw_metrics *metrics, bw_workers_fn *notify, void *context,
+                     struct bw_err *err);
 
 /* Jobs that are over, linked by next: done (image), failed (err), or cancelled (err BW_ECANCELLED).
  * They belong to the caller again. Any thread. */
 struct bw_job *bw_workers_collect(struct bw_workers *workers);
 
-/* Give up at the next evaluation, join the threads, free. Closes the queue; jobs in progress come
- * out of a last bw_workers_collect() between stop and free. NULL is allowed. */
+/* Give up after the evaluation at hand, join the threads, free. Closes the scheduler; what was on
+ * its board comes out of a last bw_workers_collect() between stop and free, cancelled. NULL is
+ * allowed. */
 void bw_workers_stop(struct bw_workers *workers);
 void bw_workers_free(struct bw_workers *workers);
 

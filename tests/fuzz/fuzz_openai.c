@@ -13,7 +13,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t count)
     int class = bw_openai_class(text, names, 5);
     MUST(class >= -1 && class < 4);
     if (bw_openai_parse(&request, prompt, sizeof prompt, (const char *)bytes, count, &err)) {
-        char *body = bw_problem_render(bw_problem_of(&err), &err, "id", 1);
+        char *body = bw_problem_render(bw_problem_of(&err), &err, NULL, "id", 1);
         MUST(err.code == BW_ESYNTAX || err.code == BW_ERANGE);
         MUST(body);
         free(body);

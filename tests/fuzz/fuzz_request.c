@@ -9,7 +9,7 @@
 
 static void check_refused(const struct bw_err *err)
 {
-    char *body = bw_problem_render(bw_problem_of(err), err, "id", 1);
+    char *body = bw_problem_render(bw_problem_of(err), err, NULL, "id", 1);
     json_t *root = body ? json_loads(body, 0, NULL) : NULL;
     MUST(err->code == BW_ESYNTAX || err->code == BW_ERANGE);
     MUST(*err->message && root);

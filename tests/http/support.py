@@ -66,7 +66,8 @@ class Server:
 
     def __init__(self, *flags, model=TINY, env=None):
         self.process = subprocess.Popen(
-            [str(SERVER), "--listen", "127.0.0.1:0", "--model", str(model), *map(str, flags)],
+            [str(SERVER), "--listen", "127.0.0.1:0", "--queue-ms", "3600000", "--model", str(model),
+             *map(str, flags)],
             env=environment(env), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
             errors="replace")
         self.told_to_stop = False

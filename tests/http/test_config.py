@@ -58,7 +58,7 @@ class TestPrecedence(unittest.TestCase):
     def test_order(self):
         path = self.write("# settings\n\n  queue=10 \n")
         env = {"BRICKWORK_QUEUE": "20"}
-        self.assertEqual(check_config()["queue"], "64")
+        self.assertEqual(check_config()["queue"], "256")
         self.assertEqual(check_config("--config", path)["queue"], "10")
         self.assertEqual(check_config("--config", path, env=env)["queue"], "20")
         self.assertEqual(check_config("--config", path, "--queue", "30", env=env)["queue"], "30")
@@ -69,7 +69,7 @@ class TestPrecedence(unittest.TestCase):
         """Status 2, nothing on standard output, and one line that names where and what."""
         cases = [
             (["--queue", "7"], {}, "command line: queue: \"7\""),
-            (["--queue", "many"], {}, "\"many\" is not an integer of 8..100000"),
+            (["--queue", "many"], {}, "\"many\" is not an integer of 8..4096"),
             (["--queue", "8.5"], {}, "queue"), (["--queue", ""], {}, "queue"),
             (["--queue"], {}, "--queue needs a value"),
             (["--quiver", "8"], {}, "\"--quiver\""), (["queue"], {}, "\"queue\""),

@@ -12,6 +12,7 @@ import contract
 from support import BUILD, ENDLESS, JSON, POMOLOGY, QUICK, Client, Server, ServerCase, ask
 
 BODIES = {"/v1/generate": QUICK,
+          "/v1/quote": QUICK,
           "/v1/images/generations": {"prompt": "class 1", "quality": "low"}}
 
 

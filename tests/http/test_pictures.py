@@ -205,7 +205,7 @@ class TestFormats(ServerCase):
     def test_headers_of_a_picture(self):
         answer = self.generate(BODY)
         self.assertRegex(answer.headers["Server-Timing"],
-                         r"^queue;dur=\S+, compute;dur=\S+, encode;dur=\S+, total;dur=\S+$")
+                         r"^queue;dur=\S+, compute;dur=\S+, encode;dur=\S+, total;dur=\S+, predicted;dur=\S+$")
         model = ask(self.server, "GET", "/v1/models").json()["data"][0]
         self.assertEqual(answer.headers["Brickwork-Model-Digest"], model["digest"])
 

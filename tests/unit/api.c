@@ -197,7 +197,7 @@ static void problems_parse(void)
         for (int form = 0; form < 4; form++) {
             struct bw_err err = {0};
             bw_err_set_field(&err, BW_ERANGE, form & 1 ? "/a\"b" : "", "quote \" and \n");
-            char *text = bw_problem_render((enum bw_problem)i, &err, "id-1", form >> 1);
+            char *text = bw_problem_render((enum bw_problem)i, &err, NULL, "id-1", form >> 1);
             json_t *root = text ? json_loads(text, JSON_REJECT_DUPLICATES, NULL) : NULL;
             free(text);
             REQUIRE(root != NULL);
@@ -229,7 +229,7 @@ static void cut_messages_still_render(void)
     for (int lead = 0; lead < 2; lead++) {
         struct bw_err err = {0};
         bw_err_set_field(&err, BW_ERANGE, "/class", "%s%s", lead ? "x" : "", text);
-        char *body = bw_problem_render(BW_PROBLEM_INVALID, &err, "id", 1);
+        char *body = bw_problem_render(BW_PROBLEM_INVALID, &err, NULL, "id", 1);
         CHECK_OF(body != NULL, "%d before", lead);
         free(body);
     }

@@ -8,7 +8,7 @@
 
 #include <unistd.h>
 
-enum { SETTINGS = 13, QUEUE = 6 /* its place among them */ };
+enum { SETTINGS = 16, QUEUE = 6 /* its place among them */ };
 
 /* The flags as main() passes them; NULL ends them. */
 static int read_config(struct bw_config *config, struct bw_err *err, const char *const *flags)
@@ -31,7 +31,7 @@ static void defaults(void)
 {
     struct bw_config c = bw_config_default();
     CHECK_TEXT(c.listen, "127.0.0.1:8080");
-    CHECK(c.workers == 1 && c.threads == 0 && c.batch == 4 && c.queue == 64);
+    CHECK(c.workers == 1 && c.threads == 0 && c.batch == 16 && c.queue == 256);
     CHECK_INT(c.precision, BW_PRECISION_AUTO);
     CHECK(c.max_area == 262144 && c.log_level == BW_LOG_INFO && c.log_format == BW_LOG_LOGFMT);
     CHECK(!c.help && !c.version && !c.check_only);
@@ -194,13 +194,13 @@ static void check_shown(const char *model)
     struct bw_config c, again = bw_config_default();
     struct bw_buf text = {0}, second = {0};
     REQUIRE(READ(&c, NULL, "--model", model, "--listen", "[::]:1", "--workers", "2", "--threads",
-                 "1", "--precision", "f32", "--batch", "3", "--queue", "100000", "--max-area",
-                 "256", "--max-body-bytes", "1024", "--connections", "8", "--request-timeout-ms",
-                 "100", "--log-level", "off", "--log-format", "json") == BW_OK);
+                 "1", "--precision", "f32", "--batch", "3", "--queue", "4096", "--max-area", "256",
+                 "--max-body-bytes", "1024", "--connections", "8", "--request-timeout-ms", "100",
+                 "--log-level", "off", "--log-format", "json") == BW_OK);
     bw_config_show(&c, &text);
     CHECK_OF(apply(&again, text.data, NULL) == BW_OK, "%s", model);
     CHECK_TEXT(again.model, model);
-    CHECK(again.workers == 2 && again.threads == 1 && again.batch == 3 && again.queue == 100000);
+    CHECK(again.workers == 2 && again.threads == 1 && again.batch == 3 && again.queue == 4096);
     CHECK_INT(again.precision, BW_PRECISION_F32);
     CHECK(again.log_level == BW_LOG_OFF && again.log_format == BW_LOG_JSON);
     bw_config_show(&again, &second);

@@ -154,17 +154,25 @@ static void counters_count(void)
     bw_metrics_release(&metrics);
 }
 
-static void speed_is_learnt(void)
+static void predictions_are_judged(void)
 {
     bw_metrics_init(&metrics);
-    CHECK(bw_metrics_speed(&metrics) > 0);
-    bw_metrics_step(&metrics, (uint8_t[]){1}, 1, 1, 10, 5e9);
-    CHECK_NEAR(bw_metrics_speed(&metrics), 5e8, 1);
-    for (int i = 0; i < 500; i++)
-        bw_metrics_step(&metrics, (uint8_t[]){1}, 1, 1, 10, 1e9);
-    CHECK_NEAR(bw_metrics_speed(&metrics), 1e8, 1e6);
-    bw_metrics_step(&metrics, (uint8_t[]){1}, 1, 1, 0, 1e9);
-    CHECK(isfinite(bw_metrics_speed(&metrics)));
+    bw_metrics_prediction(&metrics, 95, 100, true, true);
+    bw_metrics_prediction(&metrics, 300, 100, true, false);
+    bw_metrics_prediction(&metrics, 1, 0, false, false);
+    bw_metrics_admission(&metrics, BW_TAKEN);
+    bw_metrics_admission(&metrics, BW_TURNED_AWAY_DEADLINE);
+    struct bw_buf text = {0};
+    bw_metrics_render(&metrics, &(struct bw_gauges){.model = "m", .digest = "d"}, &text);
+    CHECK_NEAR(number_of(text.data, "deadlines_total{outcome=\"met\"} "), 1, 0);
+    CHECK_NEAR(number_of(text.data, "deadlines_total{outcome=\"missed\"} "), 1, 0);
+    CHECK_NEAR(number_of(text.data, "admissions_total{decision=\"admitted\"} "), 1, 0);
+    CHECK_NEAR(number_of(text.data, "admissions_total{decision=\"queue_full\"} "), 0, 0);
+    CHECK_NEAR(number_of(text.data, "admissions_total{decision=\"deadline\"} "), 1, 0);
+    CHECK_NEAR(number_of(text.data, "prediction_error_ratio_bucket{le=\"0.05\"} "), 1, 0);
+    CHECK_NEAR(number_of(text.data, "prediction_error_ratio_bucket{le=\"2\"} "), 2, 0);
+    CHECK_NEAR(number_of(text.data, "prediction_error_ratio_count "), 3, 0);
+    bw_buf_release(&text);
     bw_metrics_release(&metrics);
 }
 
@@ -186,6 +194,6 @@ int main(void)
     static const struct check_test tests[] = {
         TEST(every_line_is_well_formed), TEST(labels_are_escaped),
         TEST(histograms_are_cumulative), TEST(counters_count),
-        TEST(speed_is_learnt),           TEST(series_are_bounded)};
+        TEST(predictions_are_judged),    TEST(series_are_bounded)};
     return CHECK_RUN("metrics", tests);
 }

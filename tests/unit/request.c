@@ -164,7 +164,7 @@ static void long_names_stay_text(void)
         strcat(body, "\":1}");
         struct bw_err err = {0};
         CHECK_INT(parse(&request, body, &err), BW_ERANGE);
-        char *problem = bw_problem_render(BW_PROBLEM_INVALID, &err, "id", 0);
+        char *problem = bw_problem_render(BW_PROBLEM_INVALID, &err, NULL, "id", 0);
         CHECK_OF(problem && strstr(problem, "\"pointer\""), "%d letters before: %s", lead,
                  problem ? problem : "no body");
         free(problem);
