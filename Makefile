@@ -14,10 +14,11 @@ HOUSE  := -std=c11 -D_GNU_SOURCE -I. -I$(BUILD)/generated -fno-math-errno -ffp-c
 COMPILE = $(CC) $(HOUSE) $(ISA) $(CPPFLAGS) $(CFLAGS) $(SANITIZE)
 LINK    = $(CC) -pthread $(CFLAGS) $(SANITIZE) $(LDFLAGS)
 LDLIBS  := -lmicrohttpd -luv -ljansson -lopenblas -ljpeg -lpng -lnettle -lm
+CLI_LDLIBS := $(LDLIBS) -lcurl
 
 # Debian packages: to build and run, to show, to test, to check.
 PACKAGES_BUILD := gcc make libc6-dev libmicrohttpd-dev libuv1-dev libjansson-dev libopenblas-dev \
-                  libjpeg62-turbo-dev libpng-dev nettle-dev python3 python3-yaml
+                  libjpeg62-turbo-dev libpng-dev nettle-dev libcurl4-openssl-dev python3 python3-yaml
 PACKAGES_DEMO  := $(PACKAGES_BUILD) python3-pil
 PACKAGES_TEST  := $(PACKAGES_BUILD) python3-pil python3-numpy python3-jsonschema curl qemu-user
 PACKAGES_CHECK := $(PACKAGES_BUILD) clang-format
@@ -96,7 +97,7 @@ $(BUILD)/brickworkd: $(call objects,$(BASE) $(SERVER))
 	@echo "  link $@"; $(LINK) -o $@ $^ $(LDLIBS)
 
 $(BUILD)/brickwork: $(call objects,$(BASE) $(CLI))
-	@echo "  link $@"; $(LINK) -o $@ $^ $(LDLIBS)
+	@echo "  link $@"; $(LINK) -o $@ $^ $(CLI_LDLIBS)
 
 # Unit tests may look into the server's modules, which are everything but its main().
 $(BUILD)/unit/%: $(BUILD)/tests/unit/%.o $(call objects,$(BASE) $(filter-out server/main.c,$(SERVER)) \

@@ -15,6 +15,8 @@ static const struct {
     {"generate", bw_cmd_generate, "make pictures and write them to files"},
     {"info", bw_cmd_info, "say what a model file holds"},
     {"bench", bw_cmd_bench, "measure the machine's limits and how close the engine comes"},
+    {"load", bw_cmd_offer_load,
+     "send requests to a server at a given rate and measure its answers"},
     {"denoise", bw_cmd_denoise, "replay a recorded case, for comparison with the reference"},
 };
 
