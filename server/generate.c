@@ -380,18 +380,26 @@ static void admit(struct bw_service *service, struct bw_exchange *x, enum form f
     free_generation(g);
 }
 
+/* False if it was refused. */
+static bool read_body(struct bw_service *service, struct bw_exchange *x, struct bw_request *request)
+{
+    struct bw_err err = {0};
+    size_t length;
+    if (refuse_early(service, x))
+        return false;
+    const char *body = bw_exchange_body(x, &length);
+    if (!bw_request_parse(request, body, length, &err))
+        return true;
+    refuse(x, &err);
+    return false;
+}
+
 void bw_generate_handle(struct bw_service *service, struct bw_exchange *x)
 {
     struct bw_request request;
     struct bw_err err = {0};
-    size_t length;
-    if (refuse_early(service, x))
+    if (!read_body(service, x, &request))
         return;
-    const char *body = bw_exchange_body(x, &length);
-    if (bw_request_parse(&request, body, length, &err)) {
-        refuse(x, &err);
-        return;
-    }
     int form = choose_form(x, &request);
     if (form < 0) {
         bw_err_set(&err, BW_ERANGE, "%s",
@@ -408,15 +416,8 @@ void bw_generate_handle(struct bw_service *service, struct bw_exchange *x)
 void bw_generate_quote(struct bw_service *service, struct bw_exchange *x)
 {
     struct bw_request request;
-    struct bw_err err = {0};
-    size_t length;
-    if (refuse_early(service, x))
+    if (!read_body(service, x, &request))
         return;
-    const char *body = bw_exchange_body(x, &length);
-    if (bw_request_parse(&request, body, length, &err)) {
-        refuse(x, &err);
-        return;
-    }
     if (request.format == BW_FORMAT_ANY)
         request.format = BW_FORMAT_JPEG;
     admit(service, x, FORM_QUOTE, &request);
