@@ -115,6 +115,17 @@ int bw_json_text(const json_t *value, const char *pointer, char *out, size_t roo
     return BW_OK;
 }
 
+int bw_json_object_text(const json_t *value, const char *pointer, char **out, struct bw_err *err)
+{
+    if (!json_is_object(value))
+        return bw_err_set_field(err, BW_ERANGE, pointer, "not an object");
+    char *text = json_dumps(value, JSON_COMPACT);
+    if (!text)
+        return bw_err_set(err, BW_ENOMEM, "out of memory");
+    *out = text;
+    return BW_OK;
+}
+
 char *bw_json_render(json_t *root)
 {
     char *text = json_dumps(root, JSON_COMPACT | JSON_ENSURE_ASCII | JSON_ENCODE_ANY);

@@ -42,6 +42,10 @@ int bw_json_number(const json_t *value, const char *pointer, double low, double 
 int bw_json_text(const json_t *value, const char *pointer, char *out, size_t room,
                  struct bw_err *err);
 
+/* An object, as text of its own in `*out`, which the caller free()s; otherwise BW_ERANGE.
+ * BW_ENOMEM. */
+int bw_json_object_text(const json_t *value, const char *pointer, char **out, struct bw_err *err);
+
 /* The text of `root` in ASCII without spaces, or NULL without memory; consumes the reference. The
  * caller free()s it. */
 char *bw_json_render(json_t *root);

@@ -28,11 +28,7 @@ static int read_client(const json_t *value, const char *pointer, void *out, stru
 
 static int read_request(const json_t *value, const char *pointer, void *out, struct bw_err *err)
 {
-    struct line *line = out;
-    if (!json_is_object(value))
-        return bw_err_set_field(err, BW_ERANGE, pointer, "not an object");
-    line->body = json_dumps(value, JSON_COMPACT);
-    return line->body ? BW_OK : bw_err_set(err, BW_ENOMEM, "out of memory");
+    return bw_json_object_text(value, pointer, &((struct line *)out)->body, err);
 }
 
 int bw_trace_add(struct bw_trace *trace, double at_ms, const char *client, const char *body,

@@ -24,11 +24,7 @@ static int read_client(const json_t *value, const char *pointer, void *out, stru
 
 static int read_request(const json_t *value, const char *pointer, void *out, struct bw_err *err)
 {
-    struct bw_load_entry *entry = out;
-    if (!json_is_object(value))
-        return bw_err_set_field(err, BW_ERANGE, pointer, "not an object");
-    entry->body = json_dumps(value, JSON_COMPACT);
-    return entry->body ? BW_OK : bw_err_set(err, BW_ENOMEM, "out of memory");
+    return bw_json_object_text(value, pointer, &((struct bw_load_entry *)out)->body, err);
 }
 
 static int read_deadline(const json_t *value, const char *pointer, void *out, struct bw_err *err)

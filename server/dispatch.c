@@ -78,7 +78,7 @@ static int fit_steps(struct bw_dispatch *d, struct bw_job *jobs, struct bw_task 
         if (tried.refusal)
             high = middle - 1;
         else
-            low = middle, *verdict = tried;
+            low = middle;
     }
     return try_steps(d, jobs, tasks, count, low, now_ms, verdict, err) ? 0 : low;
 }

@@ -290,20 +290,12 @@ static bool breaks_promise(const struct bw_board *board, struct bw_task *const *
     return false;
 }
 
-static bool is_among(const struct bw_task *task, struct bw_task *const *tasks, int count)
-{
-    bool found = false;
-    for (int i = 0; i < count; i++)
-        found = found || tasks[i] == task;
-    return found;
-}
-
-static double last_end_ms(const struct bw_forecast *f, int all, struct bw_task *const *tasks,
-                          int count)
+/* When the last newcomer is answered. */
+static double last_end_ms(const struct bw_forecast *f, int all)
 {
     double end_ms = 0;
     for (int i = 0; i < all; i++)
-        end_ms = is_among(f[i].task, tasks, count) ? fmax(end_ms, f[i].end_ms) : end_ms;
+        end_ms = f[i].newcomer ? fmax(end_ms, f[i].end_ms) : end_ms;
     return end_ms;
 }
 
@@ -318,7 +310,7 @@ static double best_promise_ms(const struct bw_board *board, struct bw_task *cons
     deal(board, f, board->count + count, last_rung(board), now_ms);
     for (int i = 0; i < count; i++)
         tasks[i]->due_ms = due_ms;
-    double end_ms = last_end_ms(f, board->count + count, tasks, count);
+    double end_ms = last_end_ms(f, board->count + count);
     return cautious_ms(tasks[0], end_ms, margin_of_promises(board), now_ms);
 }
 
@@ -378,12 +370,12 @@ struct bw_verdict bw_policy_admit(const struct bw_board *board, struct bw_task *
         return v;
     }
     bw_policy_forecast(board, tasks, count, now_ms, f);
-    v.end_ms = last_end_ms(f, all, tasks, count);
+    v.end_ms = last_end_ms(f, all);
     v.retry_ms = room_ms(board, f, count, tasks[0], now_ms);
     if (v.retry_ms > now_ms)
         v.refusal = BW_REFUSED_FULL;
     for (int i = 0; i < all; i++) {
-        if (is_among(f[i].task, tasks, count))
+        if (f[i].newcomer)
             f[i].task->rung = f[i].rung;
     }
     return v;
