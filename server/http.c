@@ -552,6 +552,16 @@ const char *bw_exchange_path(const struct bw_exchange *x)
     return x->path;
 }
 
+void bw_exchange_segment(const struct bw_exchange *x, int i, char *out, size_t room)
+{
+    const char *at = x->path + (*x->path == '/');
+    while (i-- > 0 && *at) {
+        at += strcspn(at, "/");
+        at += *at == '/';
+    }
+    snprintf(out, room, "%.*s", (int)strcspn(at, "/"), at);
+}
+
 const char *bw_exchange_header(const struct bw_exchange *x, const char *name)
 {
     return MHD_lookup_connection_value(x->mhd, MHD_HEADER_KIND, name);

@@ -64,8 +64,11 @@ int bw_http_connections(const struct bw_http *http);
 
 /* The request. Texts live as long as the exchange. */
 const char *bw_exchange_method(const struct bw_exchange *x);
-const char *bw_exchange_peer(const struct bw_exchange *x);                     // numeric address
-const char *bw_exchange_path(const struct bw_exchange *x);                     // decoded, no query
+const char *bw_exchange_peer(const struct bw_exchange *x); // numeric address
+const char *bw_exchange_path(const struct bw_exchange *x); // decoded, no query
+/* The i-th segment of the path, from 0: of "/v1/jobs/a" 2 is "a". Cut to `room`; "" past the end.
+ */
+void bw_exchange_segment(const struct bw_exchange *x, int i, char *out, size_t room);
 const char *bw_exchange_header(const struct bw_exchange *x, const char *name); // or NULL
 /* All values of a field as one list, cut to `room`; "" if there is none (RFC 9110, section 5.3). */
 void bw_exchange_list(const struct bw_exchange *x, const char *name, char *out, size_t room);
