@@ -15,8 +15,6 @@
 
 enum { BW_MAX_COUNT = 8, BW_DEFAULT_QUALITY = 90 };
 
-enum bw_format { BW_FORMAT_ANY, BW_FORMAT_JPEG, BW_FORMAT_PNG };
-
 enum bw_priority { BW_PRIORITY_LOW, BW_PRIORITY_NORMAL, BW_PRIORITY_HIGH };
 
 /* Bounds of deadline_ms. */

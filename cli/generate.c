@@ -9,8 +9,7 @@
 #include "cli/commands.h"
 #include "cli/options.h"
 #include "engine/sampler.h"
-#include "image/jpeg.h"
-#include "image/png.h"
+#include "image/encode.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -142,10 +141,9 @@ static int write_picture(const struct session *s, int i, struct bw_err *err)
                  (int)(end - s->out) + (*end ? 0 : (int)strlen(s->out)), s->out, i, end);
     struct bw_buf bytes = {0};
     bw_sampler_bytes(&s->samplers[i], rgb);
-    int code =
-        s->request.format == BW_FORMAT_PNG
-            ? bw_png_encode(rgb, plan->width, plan->height, &bytes, err)
-            : bw_jpeg_encode(rgb, plan->width, plan->height, s->request.quality, &bytes, err);
+    const struct bw_encoding encoding = {.format = s->request.format,
+                                         .quality = s->request.quality};
+    int code = bw_image_encode(rgb, plan->width, plan->height, &encoding, &bytes, err);
     if (!code)
         code = write_file(path, &bytes, err);
     if (!code)

@@ -4,9 +4,10 @@
 #include <png.h>
 #include <stdlib.h>
 
-int bw_png_encode(const unsigned char *rgb, int width, int height, struct bw_buf *out,
-                  struct bw_err *err)
+int bw_png_encode(const unsigned char *rgb, int width, int height,
+                  const struct bw_encoding *encoding, struct bw_buf *out, struct bw_err *err)
 {
+    (void)encoding; // nothing can be chosen
     png_image image = {.version = PNG_IMAGE_VERSION,
                        .width = (png_uint_32)width,
                        .height = (png_uint_32)height,

@@ -1,6 +1,5 @@
 /* Encoded pictures, decoded again by the libraries. */
-#include "image/jpeg.h"
-#include "image/png.h"
+#include "image/encode.h"
 #include "tests/unit/check.h"
 #include "tests/unit/random.h"
 
@@ -11,6 +10,14 @@ static const int sizes[][2] = {{1, 1}, {1, 7}, {7, 1}, {17, 9}, {128, 192}, {255
 enum { SIZES = sizeof sizes / sizeof *sizes, MOST = 128 * 192 * 3 };
 
 static unsigned char rgb[MOST], decoded[MOST];
+
+static const struct bw_encoding png = {.format = BW_FORMAT_PNG};
+
+static int encode_jpeg(int width, int height, int quality, struct bw_buf *out, struct bw_err *err)
+{
+    const struct bw_encoding encoding = {.format = BW_FORMAT_JPEG, .quality = quality};
+    return bw_image_encode(rgb, width, height, &encoding, out, err);
+}
 
 /* A smooth picture, or noise. */
 static void paint(int width, int height, bool smooth, uint64_t *random)
@@ -30,8 +37,8 @@ static void png_is_exact(void)
         int w = sizes[s][0], h = sizes[s][1];
         struct bw_buf out = {0}, again = {0};
         paint(w, h, false, &random);
-        REQUIRE(bw_png_encode(rgb, w, h, &out, NULL) == BW_OK);
-        REQUIRE(bw_png_encode(rgb, w, h, &again, NULL) == BW_OK);
+        REQUIRE(bw_image_encode(rgb, w, h, &png, &out, NULL) == BW_OK);
+        REQUIRE(bw_image_encode(rgb, w, h, &png, &again, NULL) == BW_OK);
         CHECK(out.length_bytes == again.length_bytes &&
               memcmp(out.data, again.data, out.length_bytes) == 0);
         png_image image = {.version = PNG_IMAGE_VERSION};
@@ -74,8 +81,8 @@ static void jpeg_is_close(void)
         int w = sizes[s][0], h = sizes[s][1];
         struct bw_buf out = {0}, again = {0};
         paint(w, h, true, NULL);
-        REQUIRE(bw_jpeg_encode(rgb, w, h, 95, &out, NULL) == BW_OK);
-        REQUIRE(bw_jpeg_encode(rgb, w, h, 95, &again, NULL) == BW_OK);
+        REQUIRE(encode_jpeg(w, h, 95, &out, NULL) == BW_OK);
+        REQUIRE(encode_jpeg(w, h, 95, &again, NULL) == BW_OK);
         CHECK(out.length_bytes == again.length_bytes &&
               memcmp(out.data, again.data, out.length_bytes) == 0);
         decode_jpeg(&out, w, h);
@@ -97,7 +104,7 @@ static void jpeg_quality_costs_bytes(void)
     paint(128, 192, false, &random);
     for (int i = 0; i < 6; i++) {
         struct bw_buf out = {0};
-        REQUIRE(bw_jpeg_encode(rgb, 128, 192, qualities[i], &out, NULL) == BW_OK);
+        REQUIRE(encode_jpeg(128, 192, qualities[i], &out, NULL) == BW_OK);
         CHECK_OF(out.length_bytes > before, "quality %d", qualities[i]);
         decode_jpeg(&out, 128, 192);
         before = out.length_bytes;
@@ -109,13 +116,13 @@ static void failures_are_reported(void)
 {
     struct bw_err err = {0};
     struct bw_buf out = {.ceiling_bytes = 10};
-    CHECK_INT(bw_jpeg_encode(rgb, 8, 8, 90, &out, &err), BW_ENOMEM);
+    CHECK_INT(encode_jpeg(8, 8, 90, &out, &err), BW_ENOMEM);
     CHECK(*err.message);
     bw_buf_release(&out);
-    CHECK_INT(bw_png_encode(rgb, 8, 8, &out, NULL), BW_ENOMEM);
+    CHECK_INT(bw_image_encode(rgb, 8, 8, &png, &out, NULL), BW_ENOMEM);
     bw_buf_release(&out);
     err = (struct bw_err){0};
-    CHECK_INT(bw_jpeg_encode(rgb, 70000, 1, 90, &out, &err), BW_EIO); // more than JPEG can say
+    CHECK_INT(encode_jpeg(70000, 1, 90, &out, &err), BW_EIO); // more than JPEG can say
     CHECK_HOLDS(err.message, "JPEG encoder: ");
     bw_buf_release(&out);
 }
@@ -124,7 +131,7 @@ static void output_is_appended(void)
 {
     struct bw_buf out = {0};
     bw_buf_add_text(&out, "before");
-    CHECK_INT(bw_png_encode(rgb, 2, 2, &out, NULL), BW_OK);
+    CHECK_INT(bw_image_encode(rgb, 2, 2, &png, &out, NULL), BW_OK);
     CHECK(memcmp(out.data, "before\x89PNG", 10) == 0);
     bw_buf_release(&out);
 }

@@ -1,7 +1,7 @@
 /* What the JPEG encoder does when memory runs out: malloc() here refuses one large block at a time,
  * each in a child of its own, because what used to be a crash would end the other tests. Sanitizers
  * bring their own malloc(), so under them every child simply succeeds. */
-#include "image/jpeg.h"
+#include "image/encode.h"
 #include "tests/unit/check.h"
 #include "tests/unit/random.h"
 
@@ -27,6 +27,7 @@ static unsigned char rgb[SIDE * SIDE * 3];
 
 static void jpeg_without_memory(void)
 {
+    const struct bw_encoding encoding = {.format = BW_FORMAT_JPEG, .quality = 95};
     uint64_t random = 1;
     for (size_t i = 0; i < sizeof rgb; i++)
         rgb[i] = (unsigned char)random_next(&random);
@@ -37,7 +38,7 @@ static void jpeg_without_memory(void)
             struct bw_err err = {0};
             fclose(stderr);
             blocks_left = refused;
-            int code = bw_jpeg_encode(rgb, SIDE, SIDE, 95, &out, &err);
+            int code = bw_image_encode(rgb, SIDE, SIDE, &encoding, &out, &err);
             blocks_left = -1;
             bw_buf_release(&out);
             _exit(code == BW_OK || *err.message ? 0 : 1);

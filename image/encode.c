@@ -1,0 +1,19 @@
+/* The encoders have one signature, so that a format is a row of a table. */
+#include "image/encode.h"
+
+#include "image/jpeg.h"
+#include "image/png.h"
+
+#include <assert.h>
+
+typedef int encode_fn(const unsigned char *rgb, int width, int height,
+                      const struct bw_encoding *encoding, struct bw_buf *out, struct bw_err *err);
+
+int bw_image_encode(const unsigned char *rgb, int width, int height,
+                    const struct bw_encoding *encoding, struct bw_buf *out, struct bw_err *err)
+{
+    static encode_fn *const encoders[] = {
+        [BW_FORMAT_JPEG] = bw_jpeg_encode, [BW_FORMAT_PNG] = bw_png_encode};
+    assert(encoding->format != BW_FORMAT_ANY);
+    return encoders[encoding->format](rgb, width, height, encoding, out, err);
+}
