@@ -9,6 +9,7 @@
 #include <setjmp.h>
 #include <stdbool.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { BLOCK_BYTES = 16384 };
 
@@ -73,7 +74,12 @@ static bool compress(struct encoder *e, const unsigned char *rgb, int width, int
     jpeg->optimize_coding = TRUE;
     jpeg->dct_method = JDCT_ISLOW;
     jpeg->comp_info[0].h_samp_factor = jpeg->comp_info[0].v_samp_factor = 1; // 4:4:4
+    if (encoding->progressive)
+        jpeg_simple_progression(jpeg);
     jpeg_start_compress(jpeg, TRUE);
+    if (encoding->comment)
+        jpeg_write_marker(jpeg, JPEG_COM, (const JOCTET *)encoding->comment,
+                          (unsigned)strlen(encoding->comment));
     while (jpeg->next_scanline < jpeg->image_height) {
         JSAMPROW row = (JSAMPROW)(rgb + (size_t)jpeg->next_scanline * (size_t)width * 3);
         jpeg_write_scanlines(jpeg, &row, 1);
