@@ -5,6 +5,8 @@
 
 #include <jpeglib.h>
 #include <png.h>
+#include <webp/decode.h>
+#include <webp/mux.h>
 
 static const int sizes[][2] = {{1, 1}, {1, 7}, {7, 1}, {17, 5}, {128, 192}, {255, 3}};
 enum { SIZES = sizeof sizes / sizeof *sizes, MOST = 128 * 192 * 3 };
@@ -210,9 +212,100 @@ static void jpeg_quality_costs_bytes(void)
     bw_buf_release(&out);
 }
 
+/* Decodes to `decoded`; how far that is from `rgb`, in decibels. */
+static double decode_webp(const struct bw_buf *file, int width, int height)
+{
+    const uint8_t *bytes = (const uint8_t *)file->data;
+    WebPBitstreamFeatures features;
+    double squares = 0;
+    int count = 3 * width * height;
+    CHECK_INT(WebPGetFeatures(bytes, file->length_bytes, &features), VP8_STATUS_OK);
+    CHECK(features.width == width && features.height == height);
+    CHECK(features.format == 1 && !features.has_alpha && !features.has_animation); // 1: lossy
+    CHECK(WebPDecodeRGBInto(bytes, file->length_bytes, decoded, (size_t)count, 3 * width) != NULL);
+    for (int i = 0; i < count; i++)
+        squares += (rgb[i] - decoded[i]) * (rgb[i] - decoded[i]);
+    return 10 * log10(255.0 * 255.0 * count / fmax(squares, 1));
+}
+
+static void webp_is_close(void)
+{
+    struct bw_buf out = {0};
+    for (int s = 0; s < 2 * SIZES; s++) {
+        int w = sizes[s / 2][0], h = sizes[s / 2][1];
+        const struct bw_encoding encoding = {
+            .format = BW_FORMAT_WEBP, .quality = 95, .comment = s % 2 ? comment : NULL};
+        paint(w, h, true, NULL);
+        encode(w, h, &encoding, &out);
+        double psnr = decode_webp(&out, w, h);
+        CHECK_OF(psnr > 35, "%dx%d: %.1f dB", w, h, psnr);
+    }
+    bw_buf_release(&out);
+}
+
+static void webp_quality_costs_bytes(void)
+{
+    static const int qualities[] = {1, 25, 50, 75, 90, 100};
+    uint64_t random = 14;
+    size_t before = 0;
+    double worse = 0;
+    struct bw_buf out = {0};
+    paint(128, 192, false, &random);
+    for (int i = 0; i < 6; i++) {
+        const struct bw_encoding encoding = {.format = BW_FORMAT_WEBP, .quality = qualities[i]};
+        encode(128, 192, &encoding, &out);
+        double psnr = decode_webp(&out, 128, 192);
+        CHECK_OF(out.length_bytes > before && psnr > worse, "quality %d: %.1f dB", qualities[i],
+                 psnr);
+        before = out.length_bytes;
+        worse = psnr;
+    }
+    bw_buf_release(&out);
+}
+
+/* The file's XMP packet has to hold this text, in UTF-8 and escaped, and the file no EXIF. */
+static void check_webp_text(const struct bw_buf *file, const char *escaped)
+{
+    const WebPData data = {(const uint8_t *)file->data, file->length_bytes};
+    WebPData xmp;
+    WebPMux *mux = WebPMuxCreate(&data, 0);
+    REQUIRE(mux != NULL);
+    CHECK_INT(WebPMuxGetChunk(mux, "EXIF", &xmp), WEBP_MUX_NOT_FOUND);
+    CHECK_INT(WebPMuxGetChunk(mux, "ICCP", &xmp), WEBP_MUX_NOT_FOUND);
+    REQUIRE(WebPMuxGetChunk(mux, "XMP ", &xmp) == WEBP_MUX_OK);
+    const char *begin = "<rdf:li xml:lang=\"x-default\">", *end = "</rdf:li>";
+    const char *at = memmem(xmp.bytes, xmp.size, begin, strlen(begin));
+    REQUIRE(at != NULL);
+    at += strlen(begin);
+    size_t left = xmp.size - (size_t)(at - (const char *)xmp.bytes);
+    CHECK_OF(left > strlen(escaped) + strlen(end) && memcmp(at, escaped, strlen(escaped)) == 0 &&
+                 memcmp(at + strlen(escaped), end, strlen(end)) == 0,
+             "%.*s", (int)left, at);
+    WebPMuxDelete(mux);
+}
+
+static void webp_comments(void)
+{
+    struct bw_encoding encoding = {.format = BW_FORMAT_WEBP, .quality = 80};
+    struct bw_buf out = {0};
+    paint(17, 5, true, NULL);
+    encode(17, 5, &encoding, &out);
+    CHECK(!holds(&out, "XMP ", 4) && !holds(&out, "EXIF", 4) && !holds(&out, "VP8X", 4));
+    encoding.comment = comment;
+    encode(17, 5, &encoding, &out);
+    check_webp_text(&out, "an apple\nSteps: 20, Size: 17x5, a &lt; b &amp;&amp; \"c\" &gt; 'd'");
+    encoding.comment = "a\tb\r\n\x01\x7f\xc3\xa9]]>";
+    encode(17, 5, &encoding, &out);
+    check_webp_text(&out, "a\tb&#13;\n????]]&gt;");
+    encoding.comment = "";
+    encode(17, 5, &encoding, &out);
+    check_webp_text(&out, "");
+    bw_buf_release(&out);
+}
+
 static void full_buffers_are_reported(void)
 {
-    for (int f = BW_FORMAT_JPEG; f <= BW_FORMAT_PNG; f++) {
+    for (int f = BW_FORMAT_JPEG; f <= BW_FORMAT_WEBP; f++) {
         for (int commented = 0; commented < 2; commented++) {
             const struct bw_encoding encoding = {
                 .format = (enum bw_format)f, .quality = 90, .comment = commented ? comment : NULL};
@@ -242,7 +335,8 @@ static void sizes_beyond_the_format(void)
         int width;
         const char *says;
     } table[] = {{BW_FORMAT_JPEG, 70000, "JPEG encoder: "},
-                 {BW_FORMAT_PNG, 2000000, "PNG encoder: "}};
+                 {BW_FORMAT_PNG, 2000000, "PNG encoder: "},
+                 {BW_FORMAT_WEBP, 16384, "WebP encoder: "}};
     for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
         const struct bw_encoding encoding = {.format = table[i].format, .quality = 90};
         struct bw_buf out = {0};
@@ -257,7 +351,7 @@ static void long_comments(void)
 {
     static char text[BW_MAX_COMMENT_BYTES + 2];
     memset(text, 'x', BW_MAX_COMMENT_BYTES + 1);
-    for (int f = BW_FORMAT_JPEG; f <= BW_FORMAT_PNG; f++) {
+    for (int f = BW_FORMAT_JPEG; f <= BW_FORMAT_WEBP; f++) {
         const struct bw_encoding encoding = {
             .format = (enum bw_format)f, .quality = 90, .comment = text};
         struct bw_buf out = {0};
@@ -287,6 +381,9 @@ int main(void)
                                               TEST(jpeg_is_close),
                                               TEST(progressive_jpeg_is_the_same_picture),
                                               TEST(jpeg_quality_costs_bytes),
+                                              TEST(webp_is_close),
+                                              TEST(webp_quality_costs_bytes),
+                                              TEST(webp_comments),
                                               TEST(full_buffers_are_reported),
                                               TEST(sizes_beyond_the_format),
                                               TEST(long_comments),

@@ -43,7 +43,9 @@ static void images_without_memory(void)
     static const struct bw_encoding encodings[] = {
         {.format = BW_FORMAT_JPEG, .quality = 95},
         {.format = BW_FORMAT_JPEG, .quality = 95, .progressive = true, .comment = "x"},
-        {.format = BW_FORMAT_PNG, .comment = "x"}};
+        {.format = BW_FORMAT_PNG, .comment = "x"},
+        {.format = BW_FORMAT_WEBP, .quality = 95},
+        {.format = BW_FORMAT_WEBP, .quality = 95, .comment = "x"}};
     uint64_t random = 1;
     for (size_t i = 0; i < sizeof rgb; i++)
         rgb[i] = (unsigned char)random_next(&random);
