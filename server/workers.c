@@ -48,7 +48,10 @@ static int encode(struct bw_job *job)
         return bw_err_set(&job->err, BW_ENOMEM, "out of memory for a picture of %dx%d", width,
                           height);
     bw_sampler_bytes(&job->sampler, rgb);
-    const struct bw_encoding encoding = {.format = job->format, .quality = job->quality};
+    const struct bw_encoding encoding = {.format = job->format,
+                                         .quality = job->quality,
+                                         .progressive = job->progressive,
+                                         .comment = job->comment};
     int code = bw_image_encode(rgb, width, height, &encoding, &job->image, &job->err);
     free(rgb);
     return code;
