@@ -7,16 +7,31 @@
 #include <stdio.h>
 #include <string.h>
 
-static const char *const format_names[] = {[BW_FORMAT_JPEG] = "jpeg", [BW_FORMAT_PNG] = "png"};
+static const struct {
+    const char *name, *media_type;
+} formats[] = {[BW_FORMAT_JPEG] = {"jpeg", "image/jpeg"},
+               [BW_FORMAT_PNG] = {"png", "image/png"},
+               [BW_FORMAT_WEBP] = {"webp", "image/webp"}};
 
 const char *bw_format_name(enum bw_format format)
 {
-    return format_names[format];
+    return formats[format].name;
 }
 
 const char *bw_format_media_type(enum bw_format format)
 {
-    return format == BW_FORMAT_PNG ? "image/png" : "image/jpeg";
+    return formats[format].media_type;
+}
+
+bool bw_format_named(const char *name, enum bw_format *format)
+{
+    for (int i = BW_FORMAT_JPEG; i <= BW_FORMAT_WEBP; i++) {
+        if (strcmp(name, formats[i].name) == 0) {
+            *format = (enum bw_format)i;
+            return true;
+        }
+    }
+    return false;
 }
 
 struct bw_request bw_request_default(void)
@@ -112,19 +127,24 @@ static int read_format(const json_t *value, const char *pointer, void *out, stru
 {
     struct bw_request *r = out;
     const char *name = json_string_value(value);
-    for (int i = BW_FORMAT_JPEG; name && i <= BW_FORMAT_PNG; i++) {
-        if (strcmp(name, format_names[i]) == 0) {
-            r->format = (enum bw_format)i;
-            return BW_OK;
-        }
-    }
-    return bw_err_set_field(err, BW_ERANGE, pointer, "not one of jpeg, png");
+    if (!name || !bw_format_named(name, &r->format))
+        return bw_err_set_field(err, BW_ERANGE, pointer, "not one of jpeg, png, webp");
+    return BW_OK;
 }
 
 static int read_quality(const json_t *value, const char *pointer, void *out, struct bw_err *err)
 {
     struct bw_request *r = out;
     return bw_json_int(value, pointer, 1, 100, &r->quality, err);
+}
+
+static int read_progressive(const json_t *value, const char *pointer, void *out, struct bw_err *err)
+{
+    struct bw_request *r = out;
+    if (!json_is_boolean(value))
+        return bw_err_set_field(err, BW_ERANGE, pointer, "not true or false");
+    r->progressive = json_is_true(value);
+    return BW_OK;
 }
 
 static int read_deadline(const json_t *value, const char *pointer, void *out, struct bw_err *err)
@@ -246,6 +266,7 @@ static const struct bw_json_field request_fields[] = {
     {"skip", read_skip},
     {"format", read_format},
     {"quality", read_quality},
+    {"progressive", read_progressive},
     {"deadline_ms", read_deadline},
     {"priority", read_priority},
     {NULL, NULL},
@@ -269,7 +290,8 @@ int bw_request_set(struct bw_request *request, const char *field, const char *te
                    struct bw_err *err)
 {
     double number;
-    bool literal = *text == '{' || bw_text_to_number(text, -1e18, 1e18, &number);
+    bool literal = *text == '{' || strcmp(text, "true") == 0 || strcmp(text, "false") == 0 ||
+                   bw_text_to_number(text, -1e18, 1e18, &number);
     json_error_t syntax;
     json_t *value = literal ? json_loads(text, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, &syntax)
                             : json_string(text);

@@ -15,8 +15,6 @@
 
 enum { BW_MAX_COUNT = 8, BW_DEFAULT_QUALITY = 90 };
 
-enum bw_format { BW_FORMAT_ANY, BW_FORMAT_JPEG, BW_FORMAT_PNG };
-
 enum bw_priority { BW_PRIORITY_LOW, BW_PRIORITY_NORMAL, BW_PRIORITY_HIGH };
 
 /* Bounds of deadline_ms. */
@@ -28,15 +26,18 @@ struct bw_request {
     int count;                 // 1..BW_MAX_COUNT; picture i has index picture.index + i
     bool seeded;               // false: the seed is for the server to choose
     enum bw_format format;     // BW_FORMAT_ANY: not given
-    int quality;               // JPEG quality, 1..100
+    int quality;               // of JPEG and WebP, 1..100
+    bool progressive;          // JPEG only
     double deadline_ms;        // from the request's arrival to its answer; 0: none
     enum bw_priority priority;
 };
 
-/* "jpeg" and "png"; BW_FORMAT_ANY has no name. */
+/* "jpeg", "png" and "webp"; BW_FORMAT_ANY has no name. */
 const char *bw_format_name(enum bw_format format);
-/* "image/jpeg" and "image/png". */
+/* "image/jpeg" and so on; BW_FORMAT_ANY has none. */
 const char *bw_format_media_type(enum bw_format format);
+/* False if there is no such format. */
+bool bw_format_named(const char *name, enum bw_format *format);
 
 struct bw_request bw_request_default(void);
 
@@ -45,8 +46,8 @@ struct bw_request bw_request_default(void);
 int bw_request_parse(struct bw_request *request, const char *body, size_t length,
                      struct bw_err *err);
 
-/* Set one field from text: JSON if it is a number or an object, a string otherwise. BW_ERANGE with
- * err->field; the request may then be half set. */
+/* Set one field from text: JSON if it is a number, an object, true or false, else a string.
+ * BW_ERANGE with err->field; the request may then be half set. */
 int bw_request_set(struct bw_request *request, const char *field, const char *text,
                    struct bw_err *err);
 

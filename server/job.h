@@ -24,6 +24,8 @@ struct bw_job {
     struct bw_task task;
     enum bw_format format;
     int quality;
+    bool progressive;
+    char *comment; // for the file to carry; the job's own, NULL: none
     atomic_bool cancelled;
 
     struct bw_sampler sampler; // the worker's, once the picture is in progress

@@ -5,8 +5,7 @@
 #include "base/clock.h"
 #include "engine/cost.h"
 #include "engine/denoiser.h"
-#include "image/jpeg.h"
-#include "image/png.h"
+#include "image/encode.h"
 
 #include <stdlib.h>
 
@@ -49,9 +48,11 @@ static int encode(struct bw_job *job)
         return bw_err_set(&job->err, BW_ENOMEM, "out of memory for a picture of %dx%d", width,
                           height);
     bw_sampler_bytes(&job->sampler, rgb);
-    int code = job->format == BW_FORMAT_PNG
-                   ? bw_png_encode(rgb, width, height, &job->image, &job->err)
-                   : bw_jpeg_encode(rgb, width, height, job->quality, &job->image, &job->err);
+    const struct bw_encoding encoding = {.format = job->format,
+                                         .quality = job->quality,
+                                         .progressive = job->progressive,
+                                         .comment = job->comment};
+    int code = bw_image_encode(rgb, width, height, &encoding, &job->image, &job->err);
     free(rgb);
     return code;
 }

@@ -40,6 +40,9 @@ static void extremes_are_allowed(void)
         "{\"quality\":100}",
         "{\"format\":\"jpeg\"}",
         "{\"format\":\"png\"}",
+        "{\"format\":\"webp\"}",
+        "{\"progressive\":true}",
+        "{\"progressive\":false}",
         "{\"solver\":\"dpmpp2m\"}",
         "{\"solver\":\"heun\"}",
         "{\"solver\":\"euler\"}",
@@ -72,6 +75,10 @@ static const struct {
     {"{\"class\":\"\"}", "/class"},
     {"{\"class\":true}", "/class"},
     {"{\"class\":[]}", "/class"},
+    {"{\"format\":\"gif\"}", "/format"},
+    {"{\"progressive\":1}", "/progressive"},
+    {"{\"progressive\":null}", "/progressive"},
+    {"{\"progressive\":\"true\"}", "/progressive"},
     {"{\"n\":0}", "/n"},
     {"{\"n\":9}", "/n"},
     {"{\"n\":null}", "/n"},
@@ -98,7 +105,7 @@ static const struct {
     {"{\"seed\":null}", "/seed"},
     {"{\"index\":-1}", "/index"},
     {"{\"index\":4294967288}", "/index"},
-    {"{\"format\":\"webp\"}", "/format"},
+    {"{\"format\":\"WebP\"}", "/format"},
     {"{\"format\":\"\"}", "/format"},
     {"{\"format\":1}", "/format"},
     {"{\"quality\":0}", "/quality"},
@@ -254,8 +261,9 @@ static struct bw_request random_request(uint64_t *random)
     struct bw_request r = {.model = "a \"model\" \xc3\xa9\\",
                            .count = random_int(random, 1, 8),
                            .seeded = true,
-                           .format = (enum bw_format)random_int(random, 1, 2),
-                           .quality = random_int(random, 1, 100)};
+                           .format = (enum bw_format)random_int(random, 1, 3),
+                           .quality = random_int(random, 1, 100),
+                           .progressive = random_int(random, 0, 1)};
     struct bw_picture *p = &r.picture;
     p->class_index = random_int(random, -2, 5);
     if (p->class_index == BW_CLASS_NAMED)
@@ -284,6 +292,8 @@ static void rendered_requests_come_back(void)
         const struct bw_picture *a = &want.picture, *b = &got.picture;
         CHECK(strcmp(got.model, want.model) == 0 && got.count == want.count && got.seeded);
         CHECK(got.format == want.format && got.quality == want.quality);
+        CHECK(got.progressive == want.progressive &&
+              got.progressive == (strstr(text, "\"progressive\":true") != NULL));
         CHECK(a->class_index == b->class_index && strcmp(a->class_name, b->class_name) == 0);
         CHECK(a->width == b->width && a->height == b->height && a->steps == b->steps);
         CHECK(a->solver == b->solver && a->guidance == b->guidance);
@@ -319,6 +329,11 @@ static void fields_from_text(void)
                     {"class", "\xff", BW_ERANGE},
                     {"colour", "1", BW_ERANGE},
                     {"format", "png", BW_OK},
+                    {"format", "webp", BW_OK},
+                    {"progressive", "true", BW_OK},
+                    {"progressive", "false", BW_OK},
+                    {"progressive", "yes", BW_ERANGE},
+                    {"progressive", "1", BW_ERANGE},
                     {"n", "99999999999999999999", BW_ERANGE}};
     for (size_t i = 0; i < sizeof settings / sizeof *settings; i++) {
         struct bw_request request = bw_request_default();
