@@ -28,6 +28,9 @@ struct bw_job {
     char *comment; // for the file to carry; the job's own, NULL: none
     atomic_bool cancelled;
 
+    bool watched; // somebody follows its steps
+    int previews; // wanted on the way, if watched
+
     struct bw_sampler sampler; // the worker's, once the picture is in progress
     struct bw_buf image;       // the result, if `err` is empty
     struct bw_err err;
