@@ -169,6 +169,24 @@ static int read_priority(const json_t *value, const char *pointer, void *out, st
     return bw_err_set_field(err, BW_ERANGE, pointer, "not one of low, normal, high");
 }
 
+static int read_partial_images(const json_t *value, const char *pointer, void *out,
+                               struct bw_err *err)
+{
+    struct bw_request *r = out;
+    return bw_json_int(value, pointer, 0, BW_MAX_PARTIALS, &r->partial_images, err);
+}
+
+static int read_webhook(const json_t *value, const char *pointer, void *out, struct bw_err *err)
+{
+    struct bw_request *r = out;
+    const char *text = json_string_value(value), *host = NULL;
+    if (text && !(host = bw_text_after(text, "https://")))
+        host = bw_text_after(text, "http://");
+    if (!host || !*host)
+        return bw_err_set_field(err, BW_ERANGE, pointer, "does not begin with http:// or https://");
+    return bw_json_text(value, pointer, r->webhook, sizeof r->webhook, err);
+}
+
 static int read_t_break(const json_t *value, const char *pointer, void *out, struct bw_err *err)
 {
     struct bw_skip *skip = out;
@@ -269,6 +287,8 @@ static const struct bw_json_field request_fields[] = {
     {"progressive", read_progressive},
     {"deadline_ms", read_deadline},
     {"priority", read_priority},
+    {"partial_images", read_partial_images},
+    {"webhook", read_webhook},
     {NULL, NULL},
 };
 
@@ -286,18 +306,27 @@ int bw_request_parse(struct bw_request *request, const char *body, size_t length
     return code;
 }
 
+static bool is_utf8(const char *text)
+{
+    json_t *string = json_string(text);
+    json_decref(string);
+    return string != NULL;
+}
+
 int bw_request_set(struct bw_request *request, const char *field, const char *text,
                    struct bw_err *err)
 {
     double number;
+    char pointer[BW_POINTER_CHARS];
+    json_error_t syntax;
     bool literal = *text == '{' || strcmp(text, "true") == 0 || strcmp(text, "false") == 0 ||
                    bw_text_to_number(text, -1e18, 1e18, &number);
-    json_error_t syntax;
+    if (!is_utf8(field))
+        return bw_err_set(err, BW_ERANGE, "a field's name is not valid UTF-8");
     json_t *value = literal ? json_loads(text, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, &syntax)
                             : json_string(text);
     if (!value) {
-        char pointer[BW_POINTER_CHARS];
-        snprintf(pointer, sizeof pointer, "/%s", field);
+        bw_json_pointer(pointer, "", field);
         return bw_err_set_field(err, BW_ERANGE, pointer, "%s",
                                 literal ? syntax.text : "not valid UTF-8");
     }
@@ -306,4 +335,43 @@ int bw_request_set(struct bw_request *request, const char *field, const char *te
     int code = bw_json_read(object, "", request_fields, request, err);
     json_decref(object);
     return code;
+}
+
+/* One pair of a query, of which those before it are read. */
+static int read_pair(struct bw_request *request, bw_query_fn *pair, const void *query, int i,
+                     struct bw_err *err)
+{
+    const char *name, *value, *other, *ignored;
+    char pointer[BW_POINTER_CHARS];
+    pair(query, i, &name, &value);
+    bool no_class = strcmp(name, "class") == 0 && strcmp(value, "null") == 0;
+    int code = no_class ? BW_OK : bw_request_set(request, name, value, err);
+    if (code)
+        return code;
+    bw_json_pointer(pointer, "", name);
+    for (int k = 0; k < i; k++) {
+        if (pair(query, k, &other, &ignored) && strcmp(other, name) == 0)
+            return bw_err_set_field(err, BW_ERANGE, pointer, "given twice");
+    }
+    if (strcmp(name, "partial_images") == 0 || strcmp(name, "webhook") == 0)
+        return bw_err_set_field(err, BW_ERANGE, pointer, "not of a picture with an address");
+    return BW_OK;
+}
+
+int bw_request_from_query(struct bw_request *request, bw_query_fn *pair, const void *query,
+                          struct bw_err *err)
+{
+    const char *name, *value;
+    struct bw_request out = bw_request_default();
+    for (int i = 0; pair(query, i, &name, &value); i++) {
+        int code = read_pair(&out, pair, query, i, err);
+        if (code)
+            return code;
+    }
+    if (!out.seeded)
+        return bw_err_set_field(err, BW_ERANGE, "/seed", "a picture with an address needs a seed");
+    if (out.count != 1)
+        return bw_err_set_field(err, BW_ERANGE, "/n", "an address has one picture");
+    *request = out;
+    return BW_OK;
 }
