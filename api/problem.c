@@ -8,19 +8,27 @@ static const struct {
     const char *slug, *title;
 } problems[] = {
     [BW_PROBLEM_MALFORMED] = {400, "malformed", "The request cannot be read"},
+    [BW_PROBLEM_UNAUTHORIZED] = {401, "unauthorized", "An API key is needed"},
     [BW_PROBLEM_NOT_FOUND] = {404, "not-found", "There is nothing at this path"},
     [BW_PROBLEM_UNKNOWN_MODEL] = {404, "unknown-model", "There is no such model"},
+    [BW_PROBLEM_UNKNOWN_JOB] = {404, "unknown-job", "There is no such job"},
     [BW_PROBLEM_METHOD] = {405, "method-not-allowed", "This path does not take this method"},
     [BW_PROBLEM_NOT_ACCEPTABLE] = {406, "not-acceptable", "No acceptable form of the result"},
+    [BW_PROBLEM_CONFLICT] = {409, "conflict", "This id stands for another request"},
+    [BW_PROBLEM_NOT_READY] = {409, "not-ready", "There is no result yet"},
+    [BW_PROBLEM_CANCELLED] = {409, "cancelled", "The work was cancelled"},
+    [BW_PROBLEM_GONE] = {410, "gone", "The result is no longer kept"},
     [BW_PROBLEM_BODY_TOO_LARGE] = {413, "body-too-large", "The body is too large"},
     [BW_PROBLEM_PATH_TOO_LONG] = {414, "path-too-long", "The path is too long"},
     [BW_PROBLEM_MEDIA_TYPE] = {415, "media-type", "The body is not application/json"},
     [BW_PROBLEM_INVALID] = {422, "invalid", "A field has a value that is not allowed"},
+    [BW_PROBLEM_RATE_LIMITED] = {429, "rate-limited", "The quota is used up"},
     [BW_PROBLEM_QUEUE_FULL] = {429, "queue-full", "The queue is full"},
     [BW_PROBLEM_HEADERS_TOO_LARGE] = {431, "headers-too-large", "The header fields are too large"},
     [BW_PROBLEM_INTERNAL] = {500, "internal", "The service failed"},
     [BW_PROBLEM_DRAINING] = {503, "draining", "The service is shutting down"},
     [BW_PROBLEM_DEADLINE] = {503, "deadline-infeasible", "The deadline cannot be kept"},
+    [BW_PROBLEM_TOO_LATE] = {504, "deadline-missed", "The deadline has passed"},
 };
 
 int bw_problem_status(enum bw_problem problem)

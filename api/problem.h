@@ -10,19 +10,27 @@
 
 enum bw_problem {
     BW_PROBLEM_MALFORMED,         // 400
+    BW_PROBLEM_UNAUTHORIZED,      // 401
     BW_PROBLEM_NOT_FOUND,         // 404
     BW_PROBLEM_UNKNOWN_MODEL,     // 404
+    BW_PROBLEM_UNKNOWN_JOB,       // 404
     BW_PROBLEM_METHOD,            // 405
     BW_PROBLEM_NOT_ACCEPTABLE,    // 406
+    BW_PROBLEM_CONFLICT,          // 409
+    BW_PROBLEM_NOT_READY,         // 409
+    BW_PROBLEM_CANCELLED,         // 409; in streams of events
+    BW_PROBLEM_GONE,              // 410
     BW_PROBLEM_BODY_TOO_LARGE,    // 413
     BW_PROBLEM_PATH_TOO_LONG,     // 414
     BW_PROBLEM_MEDIA_TYPE,        // 415
     BW_PROBLEM_INVALID,           // 422
+    BW_PROBLEM_RATE_LIMITED,      // 429
     BW_PROBLEM_QUEUE_FULL,        // 429
     BW_PROBLEM_HEADERS_TOO_LARGE, // 431
     BW_PROBLEM_INTERNAL,          // 500
     BW_PROBLEM_DRAINING,          // 503
     BW_PROBLEM_DEADLINE,          // 503
+    BW_PROBLEM_TOO_LATE,          // 504
 };
 
 /* What a request that is refused for lack of time could do instead. */
