@@ -28,8 +28,8 @@ static const struct bw_json_field *find_field(const struct bw_json_field *fields
     return fields->name ? fields : NULL;
 }
 
-/* "at/name" as a JSON pointer: '~' and '/' in the name are escaped (RFC 6901, section 3). */
-static void make_pointer(char pointer[BW_POINTER_CHARS], const char *at, const char *name)
+/* '~' and '/' in the name are escaped (RFC 6901, section 3). */
+void bw_json_pointer(char pointer[BW_POINTER_CHARS], const char *at, const char *name)
 {
     size_t used = (size_t)snprintf(pointer, BW_POINTER_CHARS, "%s/", at);
     for (; *name && used + 3 < BW_POINTER_CHARS; name++) {
@@ -49,7 +49,7 @@ static int refuse_unknown(const char *name, const char *at, const struct bw_json
     for (; fields->name && used < sizeof known; fields++)
         used += (size_t)snprintf(known + used, sizeof known - used, "%s%s", used ? ", " : "",
                                  fields->name);
-    make_pointer(pointer, at, name);
+    bw_json_pointer(pointer, at, name);
     return bw_err_set_field(err, BW_ERANGE, pointer, "unknown field; known are %s", known);
 }
 
@@ -66,7 +66,7 @@ int bw_json_read(const json_t *object, const char *at, const struct bw_json_fiel
         char pointer[BW_POINTER_CHARS];
         if (!field)
             return refuse_unknown(name, at, fields, err);
-        make_pointer(pointer, at, name);
+        bw_json_pointer(pointer, at, name);
         int code = field->read(value, pointer, out, err);
         if (code)
             return code;

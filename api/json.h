@@ -30,6 +30,9 @@ json_t *bw_json_object(const char *text, size_t length, struct bw_err *err);
 int bw_json_read(const json_t *object, const char *at, const struct bw_json_field *fields,
                  void *out, struct bw_err *err);
 
+/* "at/name" as a JSON pointer, cut where it gets too long. */
+void bw_json_pointer(char pointer[BW_POINTER_CHARS], const char *at, const char *name);
+
 /* An integer, or a number within; otherwise BW_ERANGE that names the bounds. */
 int bw_json_int(const json_t *value, const char *pointer, int low, int high, int *out,
                 struct bw_err *err);

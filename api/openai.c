@@ -48,10 +48,8 @@ static int read_output_format(const json_t *value, const char *pointer, void *ou
 {
     struct bw_request *r = ((struct reading *)out)->request;
     const char *name = json_string_value(value);
-    bool jpeg = name && strcmp(name, "jpeg") == 0;
-    if (!jpeg && !(name && strcmp(name, "png") == 0))
-        return bw_err_set_field(err, BW_ERANGE, pointer, "not one of png, jpeg");
-    r->format = jpeg ? BW_FORMAT_JPEG : BW_FORMAT_PNG;
+    if (!name || !bw_format_named(name, &r->format))
+        return bw_err_set_field(err, BW_ERANGE, pointer, "not one of png, jpeg, webp");
     return BW_OK;
 }
 

@@ -7,16 +7,31 @@
 #include <stdio.h>
 #include <string.h>
 
-static const char *const format_names[] = {[BW_FORMAT_JPEG] = "jpeg", [BW_FORMAT_PNG] = "png"};
+static const struct {
+    const char *name, *media_type;
+} formats[] = {[BW_FORMAT_JPEG] = {"jpeg", "image/jpeg"},
+               [BW_FORMAT_PNG] = {"png", "image/png"},
+               [BW_FORMAT_WEBP] = {"webp", "image/webp"}};
 
 const char *bw_format_name(enum bw_format format)
 {
-    return format_names[format];
+    return formats[format].name;
 }
 
 const char *bw_format_media_type(enum bw_format format)
 {
-    return format == BW_FORMAT_PNG ? "image/png" : "image/jpeg";
+    return formats[format].media_type;
+}
+
+bool bw_format_named(const char *name, enum bw_format *format)
+{
+    for (int i = BW_FORMAT_JPEG; i <= BW_FORMAT_WEBP; i++) {
+        if (strcmp(name, formats[i].name) == 0) {
+            *format = (enum bw_format)i;
+            return true;
+        }
+    }
+    return false;
 }
 
 struct bw_request bw_request_default(void)
@@ -112,19 +127,24 @@ static int read_format(const json_t *value, const char *pointer, void *out, stru
 {
     struct bw_request *r = out;
     const char *name = json_string_value(value);
-    for (int i = BW_FORMAT_JPEG; name && i <= BW_FORMAT_PNG; i++) {
-        if (strcmp(name, format_names[i]) == 0) {
-            r->format = (enum bw_format)i;
-            return BW_OK;
-        }
-    }
-    return bw_err_set_field(err, BW_ERANGE, pointer, "not one of jpeg, png");
+    if (!name || !bw_format_named(name, &r->format))
+        return bw_err_set_field(err, BW_ERANGE, pointer, "not one of jpeg, png, webp");
+    return BW_OK;
 }
 
 static int read_quality(const json_t *value, const char *pointer, void *out, struct bw_err *err)
 {
     struct bw_request *r = out;
     return bw_json_int(value, pointer, 1, 100, &r->quality, err);
+}
+
+static int read_progressive(const json_t *value, const char *pointer, void *out, struct bw_err *err)
+{
+    struct bw_request *r = out;
+    if (!json_is_boolean(value))
+        return bw_err_set_field(err, BW_ERANGE, pointer, "not true or false");
+    r->progressive = json_is_true(value);
+    return BW_OK;
 }
 
 static int read_deadline(const json_t *value, const char *pointer, void *out, struct bw_err *err)
@@ -147,6 +167,24 @@ static int read_priority(const json_t *value, const char *pointer, void *out, st
         }
     }
     return bw_err_set_field(err, BW_ERANGE, pointer, "not one of low, normal, high");
+}
+
+static int read_partial_images(const json_t *value, const char *pointer, void *out,
+                               struct bw_err *err)
+{
+    struct bw_request *r = out;
+    return bw_json_int(value, pointer, 0, BW_MAX_PARTIALS, &r->partial_images, err);
+}
+
+static int read_webhook(const json_t *value, const char *pointer, void *out, struct bw_err *err)
+{
+    struct bw_request *r = out;
+    const char *text = json_string_value(value), *host = NULL;
+    if (text && !(host = bw_text_after(text, "https://")))
+        host = bw_text_after(text, "http://");
+    if (!host || !*host)
+        return bw_err_set_field(err, BW_ERANGE, pointer, "does not begin with http:// or https://");
+    return bw_json_text(value, pointer, r->webhook, sizeof r->webhook, err);
 }
 
 static int read_t_break(const json_t *value, const char *pointer, void *out, struct bw_err *err)
@@ -246,8 +284,11 @@ static const struct bw_json_field request_fields[] = {
     {"skip", read_skip},
     {"format", read_format},
     {"quality", read_quality},
+    {"progressive", read_progressive},
     {"deadline_ms", read_deadline},
     {"priority", read_priority},
+    {"partial_images", read_partial_images},
+    {"webhook", read_webhook},
     {NULL, NULL},
 };
 
@@ -265,17 +306,27 @@ int bw_request_parse(struct bw_request *request, const char *body, size_t length
     return code;
 }
 
+static bool is_utf8(const char *text)
+{
+    json_t *string = json_string(text);
+    json_decref(string);
+    return string != NULL;
+}
+
 int bw_request_set(struct bw_request *request, const char *field, const char *text,
                    struct bw_err *err)
 {
     double number;
-    bool literal = *text == '{' || bw_text_to_number(text, -1e18, 1e18, &number);
+    char pointer[BW_POINTER_CHARS];
     json_error_t syntax;
+    bool literal = *text == '{' || strcmp(text, "true") == 0 || strcmp(text, "false") == 0 ||
+                   bw_text_to_number(text, -1e18, 1e18, &number);
+    if (!is_utf8(field))
+        return bw_err_set(err, BW_ERANGE, "a field's name is not valid UTF-8");
     json_t *value = literal ? json_loads(text, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, &syntax)
                             : json_string(text);
     if (!value) {
-        char pointer[BW_POINTER_CHARS];
-        snprintf(pointer, sizeof pointer, "/%s", field);
+        bw_json_pointer(pointer, "", field);
         return bw_err_set_field(err, BW_ERANGE, pointer, "%s",
                                 literal ? syntax.text : "not valid UTF-8");
     }
@@ -284,4 +335,43 @@ int bw_request_set(struct bw_request *request, const char *field, const char *te
     int code = bw_json_read(object, "", request_fields, request, err);
     json_decref(object);
     return code;
+}
+
+/* One pair of a query, of which those before it are read. */
+static int read_pair(struct bw_request *request, bw_query_fn *pair, const void *query, int i,
+                     struct bw_err *err)
+{
+    const char *name, *value, *other, *ignored;
+    char pointer[BW_POINTER_CHARS];
+    pair(query, i, &name, &value);
+    bool no_class = strcmp(name, "class") == 0 && strcmp(value, "null") == 0;
+    int code = no_class ? BW_OK : bw_request_set(request, name, value, err);
+    if (code)
+        return code;
+    bw_json_pointer(pointer, "", name);
+    for (int k = 0; k < i; k++) {
+        if (pair(query, k, &other, &ignored) && strcmp(other, name) == 0)
+            return bw_err_set_field(err, BW_ERANGE, pointer, "given twice");
+    }
+    if (strcmp(name, "partial_images") == 0 || strcmp(name, "webhook") == 0)
+        return bw_err_set_field(err, BW_ERANGE, pointer, "not of a picture with an address");
+    return BW_OK;
+}
+
+int bw_request_from_query(struct bw_request *request, bw_query_fn *pair, const void *query,
+                          struct bw_err *err)
+{
+    const char *name, *value;
+    struct bw_request out = bw_request_default();
+    for (int i = 0; pair(query, i, &name, &value); i++) {
+        int code = read_pair(&out, pair, query, i, err);
+        if (code)
+            return code;
+    }
+    if (!out.seeded)
+        return bw_err_set_field(err, BW_ERANGE, "/seed", "a picture with an address needs a seed");
+    if (out.count != 1)
+        return bw_err_set_field(err, BW_ERANGE, "/n", "an address has one picture");
+    *request = out;
+    return BW_OK;
 }

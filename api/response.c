@@ -44,15 +44,16 @@ static json_t *size_json(const struct bw_picture *picture)
     return json_sprintf("%dx%d", picture->width, picture->height);
 }
 
+/* progressive is said only if it is so: json_pack() leaves out an entry "o*" that is NULL. */
 static json_t *request_json(const struct bw_request *r)
 {
     const struct bw_picture *p = &r->picture;
-    return json_pack("{s:s, s:o, s:i, s:o, s:i, s:s, s:f, s:I, s:I, s:o, s:s, s:i}", "model",
+    return json_pack("{s:s, s:o, s:i, s:o, s:i, s:s, s:f, s:I, s:I, s:o, s:s, s:i, s:o*}", "model",
                      r->model, "class", class_json(p), "n", r->count, "size", size_json(p), "steps",
                      p->steps, "solver", bw_solver_name(p->solver), "guidance", p->guidance, "seed",
                      (json_int_t)p->seed, "index", (json_int_t)p->index, "skip",
                      skip_json(&p->skip), "format", bw_format_name(r->format), "quality",
-                     r->quality);
+                     r->quality, "progressive", r->progressive ? json_true() : NULL);
 }
 
 char *bw_request_render(const struct bw_request *request)

@@ -16,7 +16,7 @@
 struct bw_timings {
     double queue_ms;     // from admission to the first step
     double compute_ms;   // from the first step to the last
-    double encode_ms;    // making JPEG or PNG of the pixels
+    double encode_ms;    // making a file of the pixels
     double total_ms;     // from admission to the response
     double predicted_ms; // what total_ms was expected to be at admission
 };

@@ -22,6 +22,9 @@ enum {
 #define BW_MAX_SEED  9007199254740991
 #define BW_MAX_INDEX UINT32_MAX
 
+/* The files a picture is handed over as. */
+enum bw_format { BW_FORMAT_ANY, BW_FORMAT_JPEG, BW_FORMAT_PNG, BW_FORMAT_WEBP };
+
 enum bw_solver { BW_DPMPP2M, BW_HEUN, BW_EULER };
 
 enum bw_skip_kind {

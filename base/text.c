@@ -79,3 +79,26 @@ const char *bw_text_after(const char *text, const char *prefix)
     size_t length = strlen(prefix);
     return strncmp(text, prefix, length) == 0 ? text + length : NULL;
 }
+
+static int hex_value(char c)
+{
+    return isdigit((unsigned char)c)    ? c - '0'
+           : isxdigit((unsigned char)c) ? (c | 32) - 'a' + 10
+                                        : -1;
+}
+
+bool bw_text_unescape(const char *text, char *out)
+{
+    for (; *text; text++, out++) {
+        *out = *text;
+        if (*text != '%')
+            continue;
+        int high = hex_value(text[1]), low = high < 0 ? -1 : hex_value(text[2]);
+        if (low < 0 || high * 16 + low == 0)
+            return false;
+        *out = (char)(high * 16 + low);
+        text += 2;
+    }
+    *out = '\0';
+    return true;
+}

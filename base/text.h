@@ -23,6 +23,10 @@ bool bw_text_same(const char *a, const char *b);
  */
 void bw_text_mend(char *text);
 
+/* Percent-decode (RFC 3986) into `out`, which has room for as much as `text`; false if an escape is
+ * broken or stands for NUL. */
+bool bw_text_unescape(const char *text, char *out);
+
 /* The start of `text` without `prefix`, or NULL if it does not begin with it. */
 const char *bw_text_after(const char *text, const char *prefix);
 

@@ -9,8 +9,7 @@
 #include "cli/commands.h"
 #include "cli/options.h"
 #include "engine/sampler.h"
-#include "image/jpeg.h"
-#include "image/png.h"
+#include "image/encode.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -31,8 +30,9 @@ static const struct bw_option options[] = {
     {"seed", "NUMBER", "0 to 9007199254740991 (default: random)"},
     {"index", "NUMBER", "which picture of the seed comes first (default 0)"},
     {"skip", "HOW", "none, light, balanced, fast, or JSON such as {\"t_break\":0.5}"},
-    {"format", "NAME", "jpeg or png (default: as --out ends, else jpeg)"},
-    {"quality", "NUMBER", "of JPEG, 1 to 100 (default 90)"},
+    {"format", "NAME", "jpeg, png or webp (default: as --out ends, else jpeg)"},
+    {"quality", "NUMBER", "of JPEG and WebP, 1 to 100 (default 90)"},
+    {"progressive", "BOOLEAN", "true: a JPEG that shows early what it will be (default false)"},
     {"out", "FILE", "where it goes; of several, FILE-0.EXT, FILE-1.EXT ... (default picture.EXT)"},
     {"precision", "P", "auto (bf16 where the CPU is fast at it), bf16 or f32"},
     {"threads", "N", "threads to compute with (default: all cores)"},
@@ -76,12 +76,18 @@ static const char *extension(const char *path)
 
 static void settle(struct session *s)
 {
+    static const char *const names[] = {[BW_FORMAT_JPEG] = "picture.jpg",
+                                        [BW_FORMAT_PNG] = "picture.png",
+                                        [BW_FORMAT_WEBP] = "picture.webp"};
     struct bw_request *r = &s->request;
-    bool png = s->out && bw_text_same(extension(s->out), ".png");
+    for (int f = BW_FORMAT_JPEG; s->out && r->format == BW_FORMAT_ANY && f <= BW_FORMAT_WEBP; f++) {
+        if (bw_text_same(extension(s->out), extension(names[f])))
+            r->format = (enum bw_format)f;
+    }
     if (r->format == BW_FORMAT_ANY)
-        r->format = png ? BW_FORMAT_PNG : BW_FORMAT_JPEG;
+        r->format = BW_FORMAT_JPEG;
     if (!s->out)
-        s->out = r->format == BW_FORMAT_PNG ? "picture.png" : "picture.jpg";
+        s->out = names[r->format];
     if (!r->seeded)
         r->picture.seed = bw_random() & BW_MAX_SEED;
 }
@@ -142,10 +148,10 @@ static int write_picture(const struct session *s, int i, struct bw_err *err)
                  (int)(end - s->out) + (*end ? 0 : (int)strlen(s->out)), s->out, i, end);
     struct bw_buf bytes = {0};
     bw_sampler_bytes(&s->samplers[i], rgb);
-    int code =
-        s->request.format == BW_FORMAT_PNG
-            ? bw_png_encode(rgb, plan->width, plan->height, &bytes, err)
-            : bw_jpeg_encode(rgb, plan->width, plan->height, s->request.quality, &bytes, err);
+    const struct bw_encoding encoding = {.format = s->request.format,
+                                         .quality = s->request.quality,
+                                         .progressive = s->request.progressive};
+    int code = bw_image_encode(rgb, plan->width, plan->height, &encoding, &bytes, err);
     if (!code)
         code = write_file(path, &bytes, err);
     if (!code)

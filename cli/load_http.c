@@ -31,7 +31,7 @@ struct bw_load_http {
      * which the server would take it for another client: those requests have a pool of their own.
      */
     CURLSH *unbound;
-    struct curl_slist *accept_jpeg, *accept_png;
+    struct curl_slist *headers[BW_FORMAT_WEBP + 1]; // by format; NULL for BW_FORMAT_ANY
     struct call *all, *idle;
     int timer; // file descriptor
     int pending;
@@ -54,8 +54,10 @@ static int check_url(struct bw_load_http *http, const char *url, struct bw_err *
     return wrong ? bw_err_set(err, BW_ERANGE, "--url: \"%s\" is not a URL", url) : BW_OK;
 }
 
-static struct curl_slist *new_headers(const char *accept)
+static struct curl_slist *new_headers(enum bw_format format)
 {
+    char accept[64];
+    snprintf(accept, sizeof accept, "Accept: %s", bw_format_media_type(format));
     struct curl_slist *first = curl_slist_append(NULL, accept);
     struct curl_slist *second =
         first ? curl_slist_append(first, "Content-Type: application/json") : NULL;
@@ -68,12 +70,14 @@ static bool prepare(struct bw_load_http *http, int idle_connections)
 {
     http->multi = curl_multi_init();
     http->unbound = curl_share_init();
-    http->accept_jpeg = new_headers("Accept: image/jpeg");
-    http->accept_png = new_headers("Accept: image/png");
     http->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-    if (!http->multi || !http->unbound || !http->accept_jpeg || !http->accept_png ||
-        http->timer < 0)
+    if (!http->multi || !http->unbound || http->timer < 0)
         return false;
+    for (int f = BW_FORMAT_JPEG; f <= BW_FORMAT_WEBP; f++) {
+        http->headers[f] = new_headers((enum bw_format)f);
+        if (!http->headers[f])
+            return false;
+    }
     curl_multi_setopt(http->multi, CURLMOPT_MAXCONNECTS, (long)idle_connections);
     curl_share_setopt(http->unbound, CURLSHOPT_SHARE, CURL_LOCK_DATA_CONNECT);
     return true;
@@ -154,9 +158,9 @@ static void address(const struct bw_load_http *http, CURL *easy, const struct bw
     curl_easy_setopt(easy, CURLOPT_SHARE, *arrival->client ? NULL : http->unbound);
     curl_easy_setopt(easy, CURLOPT_POSTFIELDS, arrival->body);
     curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE, (long)strlen(arrival->body));
+    enum bw_format format = arrival->request.format;
     curl_easy_setopt(easy, CURLOPT_HTTPHEADER,
-                     arrival->request.format == BW_FORMAT_PNG ? http->accept_png
-                                                              : http->accept_jpeg);
+                     http->headers[format == BW_FORMAT_ANY ? BW_FORMAT_JPEG : format]);
 }
 
 void bw_load_http_send(struct bw_load_http *http, const struct bw_arrival *arrival,
@@ -279,8 +283,8 @@ void bw_load_http_free(struct bw_load_http *http)
     }
     curl_multi_cleanup(http->multi);
     curl_share_cleanup(http->unbound);
-    curl_slist_free_all(http->accept_jpeg);
-    curl_slist_free_all(http->accept_png);
+    for (int f = BW_FORMAT_JPEG; f <= BW_FORMAT_WEBP; f++)
+        curl_slist_free_all(http->headers[f]);
     if (http->timer >= 0)
         close(http->timer);
     curl_global_cleanup();

@@ -141,15 +141,25 @@ int bw_sampler_steps_done(const struct bw_sampler *sampler)
     return sampler->step;
 }
 
+static unsigned char to_byte(float level)
+{
+    float value = level * 127.5f + 128;
+    bool above = value > 0; // false for NaN as well
+    return (unsigned char)(!above ? 0 : value > 255 ? 255 : value);
+}
+
+void bw_sampler_estimate(const struct bw_sampler *sampler, unsigned char *rgb)
+{
+    size_t plane = (size_t)sampler->plan.width * (size_t)sampler->plan.height;
+    size_t channels = (size_t)sampler->arch->channels;
+    for (size_t i = 0; i < plane * channels; i++)
+        rgb[i] = to_byte(sampler->out[i % channels * plane + i / channels]);
+}
+
 void bw_sampler_bytes(const struct bw_sampler *sampler, unsigned char *rgb)
 {
     size_t plane = (size_t)sampler->plan.width * (size_t)sampler->plan.height;
     size_t channels = (size_t)sampler->arch->channels;
-    for (size_t pixel = 0; pixel < plane; pixel++) {
-        for (size_t c = 0; c < channels; c++) {
-            float value = (float)sampler->x[c * plane + pixel] * 127.5f + 128;
-            bool above = value > 0; // false for NaN as well
-            rgb[pixel * channels + c] = (unsigned char)(!above ? 0 : value > 255 ? 255 : value);
-        }
-    }
+    for (size_t i = 0; i < plane * channels; i++)
+        rgb[i] = to_byte((float)sampler->x[i % channels * plane + i / channels]);
 }

@@ -49,6 +49,10 @@ void bw_sampler_take(struct bw_sampler *sampler);
 /* Steps done and not; a step counts when its last evaluation is taken. */
 int bw_sampler_steps_done(const struct bw_sampler *sampler);
 
+/* What the network last took the finished picture to be, as bytes like those below. After the first
+ * evaluation. */
+void bw_sampler_estimate(const struct bw_sampler *sampler, unsigned char *rgb);
+
 /* The picture as it stands, as bytes: rgb[height, width, channels], floor(clamp(127.5 x + 128)).
  * When done this is the result. */
 void bw_sampler_bytes(const struct bw_sampler *sampler, unsigned char *rgb);

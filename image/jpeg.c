@@ -9,6 +9,7 @@
 #include <setjmp.h>
 #include <stdbool.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { BLOCK_BYTES = 16384 };
 
@@ -57,7 +58,7 @@ static void end_output(j_compress_ptr jpeg)
 
 /* False if the library failed; e->message then says why. */
 static bool compress(struct encoder *e, const unsigned char *rgb, int width, int height,
-                     int quality)
+                     const struct bw_encoding *encoding)
 {
     struct jpeg_compress_struct *jpeg = &e->jpeg;
     if (setjmp(e->back))
@@ -69,11 +70,16 @@ static bool compress(struct encoder *e, const unsigned char *rgb, int width, int
     jpeg->input_components = 3;
     jpeg->in_color_space = JCS_RGB;
     jpeg_set_defaults(jpeg);
-    jpeg_set_quality(jpeg, quality, TRUE);
+    jpeg_set_quality(jpeg, encoding->quality, TRUE);
     jpeg->optimize_coding = TRUE;
     jpeg->dct_method = JDCT_ISLOW;
     jpeg->comp_info[0].h_samp_factor = jpeg->comp_info[0].v_samp_factor = 1; // 4:4:4
+    if (encoding->progressive)
+        jpeg_simple_progression(jpeg);
     jpeg_start_compress(jpeg, TRUE);
+    if (encoding->comment)
+        jpeg_write_marker(jpeg, JPEG_COM, (const JOCTET *)encoding->comment,
+                          (unsigned)strlen(encoding->comment));
     while (jpeg->next_scanline < jpeg->image_height) {
         JSAMPROW row = (JSAMPROW)(rgb + (size_t)jpeg->next_scanline * (size_t)width * 3);
         jpeg_write_scanlines(jpeg, &row, 1);
@@ -82,8 +88,8 @@ static bool compress(struct encoder *e, const unsigned char *rgb, int width, int
     return true;
 }
 
-int bw_jpeg_encode(const unsigned char *rgb, int width, int height, int quality, struct bw_buf *out,
-                   struct bw_err *err)
+int bw_jpeg_encode(const unsigned char *rgb, int width, int height,
+                   const struct bw_encoding *encoding, struct bw_buf *out, struct bw_err *err)
 {
     struct encoder *e = calloc(1, sizeof *e);
     if (!e)
@@ -97,7 +103,7 @@ int bw_jpeg_encode(const unsigned char *rgb, int width, int height, int quality,
     e->destination.empty_output_buffer = flush_block;
     e->destination.term_destination = end_output;
     int code = BW_OK;
-    if (!compress(e, rgb, width, height, quality))
+    if (!compress(e, rgb, width, height, encoding))
         code = bw_err_set(err, BW_EIO, "JPEG encoder: %s", e->message);
     else if (out->failed)
         code = bw_err_set(err, BW_ENOMEM, "out of memory for a JPEG of %dx%d", width, height);

@@ -145,6 +145,7 @@ static void free_generation(struct generation *g)
 {
     for (int i = 0; i < g->request.count; i++) {
         bw_buf_release(&g->jobs[i].image);
+        free(g->jobs[i].comment);
         bw_ladder_release(&g->jobs[i].ladder);
         bw_sampler_release(&g->jobs[i].sampler); // if it left in the middle
     }
@@ -239,12 +240,12 @@ static int complete(struct bw_service *service, struct bw_request *r, struct bw_
 /* Image bytes for one picture, JSON for any number, as the client prefers. -1: it takes neither. */
 static int choose_form(const struct bw_exchange *x, struct bw_request *r)
 {
-    const char *offers[3];
-    enum bw_format formats[3];
+    const char *offers[BW_FORMAT_WEBP + 1];
+    enum bw_format formats[BW_FORMAT_WEBP + 1];
     char accept[BW_HEADERS_LIMIT];
     int count = 0;
     bw_exchange_list(x, "Accept", accept, sizeof accept);
-    for (int f = BW_FORMAT_JPEG; r->count == 1 && f <= BW_FORMAT_PNG; f++) {
+    for (int f = BW_FORMAT_JPEG; r->count == 1 && f <= BW_FORMAT_WEBP; f++) {
         if (r->format == BW_FORMAT_ANY || (int)r->format == f) {
             formats[count] = (enum bw_format)f;
             offers[count++] = bw_format_media_type((enum bw_format)f);
@@ -405,8 +406,8 @@ void bw_generate_handle(struct bw_service *service, struct bw_exchange *x)
         bw_err_set(&err, BW_ERANGE, "%s",
                    request.count > 1
                        ? "several pictures come as application/json only"
-                       : "a picture comes as image/jpeg or image/png (field format allowing) or in "
-                         "application/json");
+                       : "a picture comes as image/jpeg, image/png or image/webp (field format "
+                         "allowing) or in application/json");
         bw_exchange_refuse(x, BW_PROBLEM_NOT_ACCEPTABLE, &err, NULL);
         return;
     }

@@ -6,13 +6,13 @@
  *   - an answer is queued only at or after the end of the request, except where the connection is
  * to be closed anyway: libmicrohttpd refuses answers in the middle of a body and closes after early
  * ones;
- *   - a connection is suspended exactly while its exchange waits for a handler's answer, and only
- * then watched for the client leaving, which libmicrohttpd does not notice by itself;
+ *   - a connection is suspended exactly while its exchange waits for a handler's answer or the next
+ * piece of it, and only then watched for the client leaving, which libmicrohttpd does not notice by
+ * itself;
  *   - an exchange is freed in one place, when libmicrohttpd says that the request is over.
  */
 #include "server/http.h"
 
-#include "base/buf.h"
 #include "base/clock.h"
 #include "base/random.h"
 #include "base/text.h"
@@ -34,6 +34,7 @@ enum {
     SWEEP_MS = 250,
     IDLE_GRACE_MS = 1000, // while draining: for requests already on their way
     CLIENT_LEFT = 499,
+    STREAM_BLOCK_BYTES = 16384, // handed to the library at a time
 };
 
 /* One TCP connection. */
@@ -68,6 +69,8 @@ struct bw_exchange {
     struct MHD_Connection *mhd;
     struct connection *connection;
     char method[16], path[BW_PATH_LIMIT + 1], id[BW_REQUEST_ID_CHARS], peer[BW_ADDRESS_CHARS];
+    struct bw_buf query; // decoded parameters, "name\0value\0" after each other
+    struct bw_buf extra; // fields for the answer, in the same form
     struct bw_buf body;
     size_t dropped_bytes;
     bool refused; // the request never reaches a handler
@@ -83,6 +86,12 @@ struct bw_exchange {
     void *leave_context;
     int status;
     struct MHD_Response *response;
+
+    bw_pull_fn *pull; // of a stream
+    void *pull_context;
+    struct bw_buf chunk; // pulled and not sent yet, from chunk_sent on
+    size_t chunk_sent;
+    bool ended; // nothing will be pulled any more
 
     double started_ms;
     struct bw_http_done done;
@@ -215,36 +224,29 @@ static void check_framing(struct bw_exchange *x, const char *version)
                      "the header fields have more than 8192 bytes");
 }
 
-static int hex_value(char c)
-{
-    return isdigit((unsigned char)c)    ? c - '0'
-           : isxdigit((unsigned char)c) ? (c | 32) - 'a' + 10
-                                        : -1;
-}
-
-/* Percent-decode (RFC 3986). False if an escape is broken or stands for NUL. */
-static bool decode_path(const char *raw, char *path)
-{
-    for (; *raw; raw++, path++) {
-        *path = *raw;
-        if (*raw != '%')
-            continue;
-        int high = hex_value(raw[1]), low = high < 0 ? -1 : hex_value(raw[2]);
-        if (low < 0 || high * 16 + low == 0)
-            return false;
-        *path = (char)(high * 16 + low);
-        raw += 2;
-    }
-    *path = '\0';
-    return true;
-}
-
 static void check_path(struct bw_exchange *x, const char *url)
 {
     if (strlen(url) > BW_PATH_LIMIT)
         refuse_later(x, BW_PROBLEM_PATH_TOO_LONG, "the path has more than 2048 bytes");
-    else if (!decode_path(url, x->path))
+    else if (!bw_text_unescape(url, x->path))
         refuse_later(x, BW_PROBLEM_MALFORMED, "the path holds a broken percent escape");
+}
+
+/* Keep the query's parameters decoded, as "name\0value\0" after each other. */
+static enum MHD_Result keep_parameter(void *context, enum MHD_ValueKind kind, const char *name,
+                                      const char *value)
+{
+    struct bw_exchange *x = context;
+    const char *const texts[] = {name, value ? value : ""};
+    (void)kind;
+    for (int i = 0; i < 2; i++) {
+        char decoded[CONNECTION_MEMORY_BYTES]; // a request line cannot be longer
+        if (strlen(texts[i]) >= sizeof decoded || !bw_text_unescape(texts[i], decoded))
+            refuse_later(x, BW_PROBLEM_MALFORMED, "the query holds a broken percent escape");
+        else
+            bw_buf_add(&x->query, decoded, strlen(decoded) + 1);
+    }
+    return MHD_YES;
 }
 
 /* The client's id if it is one that may stand in a log, else 16 random hex digits. */
@@ -286,6 +288,7 @@ static struct bw_exchange *begin(struct bw_http *http, struct MHD_Connection *mh
                     x->peer);
     choose_id(x);
     check_path(x, url);
+    MHD_get_connection_values(mhd, MHD_GET_ARGUMENT_KIND, keep_parameter, x);
     check_framing(x, version);
     return x;
 }
@@ -331,16 +334,23 @@ static void client_left(void *context)
     run(x->http);
 }
 
+/* Rest until the handler has something to say, or the client leaves; without a watch the answer
+ * merely goes nowhere then. */
+static void wait_for_news(struct bw_exchange *x)
+{
+    x->suspended = true;
+    MHD_suspend_connection(x->mhd);
+    x->watch = bw_watch_new(x->http->loop, x->connection->fd, BW_WATCH_HANGUP, client_left, x);
+}
+
 static enum MHD_Result handle(struct bw_exchange *x)
 {
     x->handled = true;
     x->http->handler(x->http->context, x);
     if (x->response)
         return send_response(x);
-    x->suspended = true;
-    MHD_suspend_connection(x->mhd);
-    x->watch = bw_watch_new(x->http->loop, x->connection->fd, BW_WATCH_HANGUP, client_left, x);
-    return MHD_YES; // without a watch the answer merely goes nowhere if the client leaves
+    wait_for_news(x);
+    return MHD_YES;
 }
 
 /* libmicrohttpd's access handler. */
@@ -391,6 +401,8 @@ static void on_completed(void *context, struct MHD_Connection *mhd, void **slot,
     x->connection->busy = false;
     x->connection->deadline_ms = bw_now_ms() + http->limits.request_timeout_ms;
     bw_watch_free(x->watch);
+    if (x->pull && !x->ended && !x->left && x->on_leave)
+        x->on_leave(x->leave_context); // it left while there was something to send
     if (x->response)
         MHD_destroy_response(x->response);
     if (how != MHD_REQUEST_TERMINATED_COMPLETED_OK || !x->done.status)
@@ -401,8 +413,54 @@ static void on_completed(void *context, struct MHD_Connection *mhd, void **slot,
     x->done.peer = x->peer;
     x->done.duration_ms = bw_now_ms() - x->started_ms;
     http->observer(http->context, &x->done);
+    bw_buf_release(&x->query);
+    bw_buf_release(&x->extra);
     bw_buf_release(&x->body);
+    bw_buf_release(&x->chunk);
     free(x);
+}
+
+/* The i-th pair of texts that stand in a row, each with its NUL; false if there are not so many. */
+static bool pair_at(const struct bw_buf *pairs, int i, const char **name, const char **value)
+{
+    const char *at = pairs->data, *end = at ? at + pairs->length_bytes : at;
+    while (at < end) {
+        *name = at;
+        *value = *name + strlen(*name) + 1;
+        if (i-- == 0)
+            return true;
+        at = *value + strlen(*value) + 1;
+    }
+    return false;
+}
+
+static void go_on(struct bw_exchange *x)
+{
+    x->suspended = false;
+    bw_watch_free(x->watch);
+    x->watch = NULL;
+    MHD_resume_connection(x->mhd);
+    x->http->run_again = true; // in case it is running already
+    run(x->http);
+}
+
+/* Send the answer off with these fields and those that every answer has. */
+static void publish(struct bw_exchange *x, int status, const struct bw_header *headers)
+{
+    const char *name, *value;
+    if (!x->response)
+        abort(); // a response object is a few hundred bytes
+    x->status = status;
+    for (; headers && headers->name; headers++)
+        MHD_add_response_header(x->response, headers->name, headers->value);
+    for (int i = 0; pair_at(&x->extra, i, &name, &value); i++)
+        MHD_add_response_header(x->response, name, value);
+    MHD_add_response_header(x->response, "X-Request-Id", x->id);
+    if (x->http->drain_ms ||
+        x->refused) // after a refusal nobody knows where the next request begins
+        MHD_add_response_header(x->response, "Connection", "close");
+    if (x->suspended)
+        go_on(x);
 }
 
 void bw_exchange_respond(struct bw_exchange *x, int status, const struct bw_header *headers,
@@ -410,23 +468,53 @@ void bw_exchange_respond(struct bw_exchange *x, int status, const struct bw_head
 {
     assert(!x->response && !x->left);
     x->response = MHD_create_response_from_buffer(length, body, MHD_RESPMEM_MUST_FREE);
-    if (!x->response)
-        abort(); // a response object is a few hundred bytes
-    x->status = status;
     x->done.sent_bytes = length;
-    for (; headers && headers->name; headers++)
-        MHD_add_response_header(x->response, headers->name, headers->value);
-    MHD_add_response_header(x->response, "X-Request-Id", x->id);
-    if (x->http->drain_ms ||
-        x->refused) // after a refusal nobody knows where the next request begins
-        MHD_add_response_header(x->response, "Connection", "close");
-    if (x->suspended) {
-        x->suspended = false;
-        bw_watch_free(x->watch);
-        x->watch = NULL;
-        MHD_resume_connection(x->mhd);
-        run(x->http);
+    publish(x, status, headers);
+}
+
+/* libmicrohttpd wants up to `room` bytes of a stream; without any the connection rests until
+ * bw_exchange_poke(). */
+static ssize_t read_stream(void *context, uint64_t position, char *out, size_t room)
+{
+    struct bw_exchange *x = context;
+    (void)position;
+    if (x->left)
+        return MHD_CONTENT_READER_END_WITH_ERROR;
+    if (x->chunk_sent == x->chunk.length_bytes && !x->ended) {
+        bw_buf_release(&x->chunk);
+        x->chunk_sent = 0;
+        x->ended = x->pull(x->pull_context, &x->chunk) == BW_STREAM_END;
     }
+    size_t count = x->chunk.length_bytes - x->chunk_sent;
+    if (x->chunk.failed || (count == 0 && x->ended))
+        return x->chunk.failed ? MHD_CONTENT_READER_END_WITH_ERROR
+                               : MHD_CONTENT_READER_END_OF_STREAM;
+    if (count == 0) {
+        wait_for_news(x);
+        return 0;
+    }
+    count = count < room ? count : room;
+    memcpy(out, x->chunk.data + x->chunk_sent, count);
+    x->chunk_sent += count;
+    x->done.sent_bytes += count;
+    return (ssize_t)count;
+}
+
+void bw_exchange_stream(struct bw_exchange *x, int status, const struct bw_header *headers,
+                        bw_pull_fn *pull, void *context)
+{
+    assert(!x->response && !x->left);
+    x->pull = pull;
+    x->pull_context = context;
+    x->response = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_BLOCK_BYTES,
+                                                    read_stream, x, NULL);
+    publish(x, status, headers);
+}
+
+void bw_exchange_poke(struct bw_exchange *x)
+{
+    if (x->pull && x->suspended)
+        go_on(x);
 }
 
 void bw_exchange_refuse(struct bw_exchange *x, enum bw_problem problem, const struct bw_err *err,
@@ -464,6 +552,16 @@ const char *bw_exchange_path(const struct bw_exchange *x)
     return x->path;
 }
 
+void bw_exchange_segment(const struct bw_exchange *x, int i, char *out, size_t room)
+{
+    const char *at = x->path + (*x->path == '/');
+    while (i-- > 0 && *at) {
+        at += strcspn(at, "/");
+        at += *at == '/';
+    }
+    snprintf(out, room, "%.*s", (int)strcspn(at, "/"), at);
+}
+
 const char *bw_exchange_header(const struct bw_exchange *x, const char *name)
 {
     return MHD_lookup_connection_value(x->mhd, MHD_HEADER_KIND, name);
@@ -497,6 +595,17 @@ const char *bw_exchange_body(const struct bw_exchange *x, size_t *length)
 {
     *length = x->body.length_bytes;
     return x->body.data ? x->body.data : "";
+}
+
+bool bw_exchange_query(const struct bw_exchange *x, int i, const char **name, const char **value)
+{
+    return pair_at(&x->query, i, name, value);
+}
+
+void bw_exchange_add_header(struct bw_exchange *x, const char *name, const char *value)
+{
+    bw_buf_add(&x->extra, name, strlen(name) + 1);
+    bw_buf_add(&x->extra, value, strlen(value) + 1);
 }
 
 const char *bw_exchange_id(const struct bw_exchange *x)

@@ -8,6 +8,7 @@
 #define BW_SERVER_HTTP_H
 
 #include "api/problem.h"
+#include "base/buf.h"
 #include "base/err.h"
 #include "server/loop.h"
 
@@ -63,11 +64,16 @@ int bw_http_connections(const struct bw_http *http);
 
 /* The request. Texts live as long as the exchange. */
 const char *bw_exchange_method(const struct bw_exchange *x);
-const char *bw_exchange_peer(const struct bw_exchange *x);                     // numeric address
-const char *bw_exchange_path(const struct bw_exchange *x);                     // decoded, no query
+const char *bw_exchange_peer(const struct bw_exchange *x); // numeric address
+const char *bw_exchange_path(const struct bw_exchange *x); // decoded, no query
+/* The i-th segment of the path, from 0: of "/v1/jobs/a" 2 is "a". Cut to `room`; "" past the end.
+ */
+void bw_exchange_segment(const struct bw_exchange *x, int i, char *out, size_t room);
 const char *bw_exchange_header(const struct bw_exchange *x, const char *name); // or NULL
 /* All values of a field as one list, cut to `room`; "" if there is none (RFC 9110, section 5.3). */
 void bw_exchange_list(const struct bw_exchange *x, const char *name, char *out, size_t room);
+/* The i-th parameter of the query, decoded; false if there are not so many. */
+bool bw_exchange_query(const struct bw_exchange *x, int i, const char **name, const char **value);
 const char *bw_exchange_body(const struct bw_exchange *x, size_t *length);
 const char *bw_exchange_id(const struct bw_exchange *x); // X-Request-Id, the client's or our own
 
@@ -83,10 +89,23 @@ struct bw_header {
     const char *name, *value;
 };
 
+/* One more field for whatever answer the exchange gets; both texts are copied. */
+void bw_exchange_add_header(struct bw_exchange *x, const char *name, const char *value);
+
 /* Answer. `body` is heap memory that passes to the exchange, NULL with length 0 allowed; `headers`
  * ends with a NULL name and is copied. The exchange must not be used afterwards. */
 void bw_exchange_respond(struct bw_exchange *x, int status, const struct bw_header *headers,
                          char *body, size_t length);
+
+/* Answer with a body that comes by and by. `pull` appends to `out` what there is by now and says
+ * whether more will follow; it is called when the client can take more and, after it had nothing,
+ * when bw_exchange_poke() says that there is news. After BW_STREAM_END the exchange must not be
+ * used; until then on_leave is called if the client leaves. */
+enum bw_stream { BW_STREAM_OPEN, BW_STREAM_END };
+typedef enum bw_stream bw_pull_fn(void *context, struct bw_buf *out);
+void bw_exchange_stream(struct bw_exchange *x, int status, const struct bw_header *headers,
+                        bw_pull_fn *pull, void *context);
+void bw_exchange_poke(struct bw_exchange *x);
 
 /* Answer with a problem. `extra` is one more header or NULL. Under BW_OPENAI_PREFIX the problem
  * also says what clients of that API read. */

@@ -24,7 +24,12 @@ struct bw_job {
     struct bw_task task;
     enum bw_format format;
     int quality;
+    bool progressive;
+    char *comment; // for the file to carry; the job's own, NULL: none
     atomic_bool cancelled;
+
+    bool watched; // somebody follows its steps
+    int previews; // wanted on the way, if watched
 
     struct bw_sampler sampler; // the worker's, once the picture is in progress
     struct bw_buf image;       // the result, if `err` is empty

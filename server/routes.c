@@ -9,6 +9,7 @@
 #include "server/assets.h"
 #include "server/generate.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -109,7 +110,7 @@ static void handle_models(struct bw_service *service, struct bw_exchange *x)
 }
 
 static const struct route {
-    const char *method, *path;
+    const char *method, *pattern;
     void (*handle)(struct bw_service *service, struct bw_exchange *exchange);
 } routes[] = {
     {"POST", "/v1/generate", bw_generate_handle},
@@ -122,6 +123,24 @@ static const struct route {
     {"GET", "/openapi.json", handle_openapi},
 };
 
+enum { ROUTES = sizeof routes / sizeof *routes };
+
+bool bw_route_matches(const char *pattern, const char *path)
+{
+    while (*pattern && *path) {
+        if (*pattern == '{') {
+            size_t length = strcspn(path, "/");
+            if (!length)
+                return false;
+            pattern += strcspn(pattern, "}") + 1;
+            path += length;
+        } else if (*pattern++ != *path++) {
+            return false;
+        }
+    }
+    return !*pattern && !*path;
+}
+
 /* HEAD is GET whose body the HTTP library keeps to itself. */
 static bool takes_method(const struct route *route, const char *method)
 {
@@ -129,23 +148,38 @@ static bool takes_method(const struct route *route, const char *method)
            (strcmp(method, "HEAD") == 0 && strcmp(route->method, "GET") == 0);
 }
 
+/* The methods that the path takes, as Allow lists them. */
+static void list_methods(const char *path, char *out, size_t room)
+{
+    size_t used = 0;
+    for (int i = 0; i < ROUTES; i++) {
+        if (bw_route_matches(routes[i].pattern, path))
+            used +=
+                (size_t)snprintf(out + used, room - used, "%s%s%s", used ? ", " : "",
+                                 routes[i].method, strcmp(routes[i].method, "GET") ? "" : ", HEAD");
+    }
+}
+
 void bw_routes_handle(void *context, struct bw_exchange *x)
 {
-    const char *path = bw_exchange_path(x), *method = bw_exchange_method(x);
+    const char *path = bw_exchange_path(x);
     struct bw_err err = {0};
-    for (size_t i = 0; i < sizeof routes / sizeof *routes; i++) {
-        const struct route *route = &routes[i];
-        if (strcmp(route->path, path))
+    bool known = false;
+    for (int i = 0; i < ROUTES; i++) {
+        if (!bw_route_matches(routes[i].pattern, path))
             continue;
-        bw_exchange_set_route(x, route->path);
-        if (takes_method(route, method)) {
-            route->handle(context, x);
+        known = true;
+        bw_exchange_set_route(x, routes[i].pattern);
+        if (takes_method(&routes[i], bw_exchange_method(x))) {
+            routes[i].handle(context, x);
             return;
         }
-        bool get = strcmp(route->method, "GET") == 0;
-        bw_err_set(&err, BW_ERANGE, "%s takes %s", path, get ? "GET and HEAD" : "POST");
-        bw_exchange_refuse(x, BW_PROBLEM_METHOD, &err,
-                           &(struct bw_header){"Allow", get ? "GET, HEAD" : "POST"});
+    }
+    if (known) {
+        char allow[64];
+        list_methods(path, allow, sizeof allow);
+        bw_err_set(&err, BW_ERANGE, "this path takes %s", allow);
+        bw_exchange_refuse(x, BW_PROBLEM_METHOD, &err, &(struct bw_header){"Allow", allow});
         return;
     }
     bw_err_set(&err, BW_ENOTFOUND, "GET /openapi.json lists the paths there are");

@@ -7,6 +7,10 @@
 /* Answer an exchange; `service` is a struct bw_service. Fits bw_http_new(). */
 void bw_routes_handle(void *service, struct bw_exchange *exchange);
 
+/* Does a path fit a pattern such as "/v1/jobs/{id}"? What stands in braces is one segment, not
+ * empty. */
+bool bw_route_matches(const char *pattern, const char *path);
+
 /* Log and count an exchange that is over. Fits bw_http_new(). */
 void bw_routes_observe(void *service, const struct bw_http_done *done);
 

@@ -5,10 +5,10 @@
 #include "base/clock.h"
 #include "engine/cost.h"
 #include "engine/denoiser.h"
-#include "image/jpeg.h"
-#include "image/png.h"
+#include "image/encode.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 struct worker {
     struct bw_workers *all;
@@ -25,8 +25,9 @@ struct bw_workers {
     bw_workers_fn *notify;
     void *context;
     int worker_count;
-    pthread_mutex_t lock; // of `over`
+    pthread_mutex_t lock; // of `over` and the news
     struct bw_job *over;
+    struct bw_news *news, **news_end;
     struct worker workers[];
 };
 
@@ -49,9 +50,11 @@ static int encode(struct bw_job *job)
         return bw_err_set(&job->err, BW_ENOMEM, "out of memory for a picture of %dx%d", width,
                           height);
     bw_sampler_bytes(&job->sampler, rgb);
-    int code = job->format == BW_FORMAT_PNG
-                   ? bw_png_encode(rgb, width, height, &job->image, &job->err)
-                   : bw_jpeg_encode(rgb, width, height, job->quality, &job->image, &job->err);
+    const struct bw_encoding encoding = {.format = job->format,
+                                         .quality = job->quality,
+                                         .progressive = job->progressive,
+                                         .comment = job->comment};
+    int code = bw_image_encode(rgb, width, height, &encoding, &job->image, &job->err);
     free(rgb);
     return code;
 }
@@ -68,6 +71,64 @@ static void finish(struct bw_workers *all, struct bw_job *job)
         bw_scheduler_learn_finish(all->scheduler, job->encoded_ms - job->computed_ms);
     }
     deliver(all, job);
+}
+
+/* Which of so many previews is due after that step; -1: none. They are spread evenly. */
+static int preview_due(int step, int steps, int previews)
+{
+    int due = step * (previews + 1) / steps;
+    bool crossed = step < steps && due > (step - 1) * (previews + 1) / steps;
+    return crossed ? due - 1 : -1;
+}
+
+/* Leave out rows and columns until rgb[height, width, 3] fits a preview; in place. */
+static void shrink(unsigned char *rgb, int *width, int *height)
+{
+    int longest = *width > *height ? *width : *height;
+    int factor = (longest + BW_PREVIEW_SIDE - 1) / BW_PREVIEW_SIDE;
+    int small_width = (*width + factor - 1) / factor,
+        small_height = (*height + factor - 1) / factor;
+    for (int y = 0; y < small_height; y++) {
+        for (int x = 0; x < small_width; x++)
+            memmove(rgb + ((size_t)y * (size_t)small_width + (size_t)x) * 3,
+                    rgb + ((size_t)y * (size_t)*width + (size_t)x) * (size_t)factor * 3, 3);
+    }
+    *width = small_width;
+    *height = small_height;
+}
+
+/* A preview that fails is left out: the picture itself does not need it. */
+static int add_preview(struct bw_job *job, struct bw_buf *out)
+{
+    static const struct bw_encoding encoding = {.format = BW_FORMAT_JPEG, .quality = 75};
+    int width = job->plan.width, height = job->plan.height;
+    unsigned char *rgb = malloc((size_t)width * (size_t)height * 3);
+    if (!rgb)
+        return BW_ENOMEM;
+    bw_sampler_estimate(&job->sampler, rgb);
+    shrink(rgb, &width, &height);
+    int code = bw_image_encode(rgb, width, height, &encoding, out, NULL);
+    free(rgb);
+    return code;
+}
+
+/* Tell the loop of a step of a watched picture. */
+static void report(struct bw_workers *all, struct bw_job *job, uint8_t mask)
+{
+    struct bw_news *news = calloc(1, sizeof *news);
+    if (!news)
+        return;
+    news->job = job;
+    news->step = bw_sampler_steps_done(&job->sampler);
+    news->mask = mask;
+    news->partial = preview_due(news->step, job->plan.steps, job->previews);
+    if (news->partial >= 0 && add_preview(job, &news->preview))
+        news->partial = -1;
+    pthread_mutex_lock(&all->lock);
+    *all->news_end = news;
+    all->news_end = &news->next;
+    pthread_mutex_unlock(&all->lock);
+    all->notify(all->context);
 }
 
 /* One evaluation of those that can go on. */
@@ -92,8 +153,12 @@ static void advance(struct worker *w, struct bw_job **jobs, int count)
     if (!going_count)
         return;
     bw_denoise(w->denoiser, evals, going_count);
-    for (int i = 0; i < going_count; i++)
+    for (int i = 0; i < going_count; i++) {
+        int done = bw_sampler_steps_done(&going[i]->sampler);
         bw_sampler_take(&going[i]->sampler);
+        if (going[i]->watched && bw_sampler_steps_done(&going[i]->sampler) > done)
+            report(w->all, going[i], masks[i]);
+    }
     bw_metrics_step(w->all->metrics, masks, going_count, arch->brick_count, bw_now_ms() - began_ms,
                     flops);
 }
@@ -129,6 +194,7 @@ int bw_workers_new(struct bw_workers **out, const struct bw_model *model, int co
         return bw_err_set(err, BW_ENOMEM, "out of memory for %d workers", count);
     all->model = model;
     all->worker_count = count;
+    all->news_end = &all->news;
     pthread_mutex_init(&all->lock, NULL);
     int code = BW_OK;
     for (int i = 0; !code && i < count; i++) {
@@ -175,6 +241,22 @@ struct bw_job *bw_workers_collect(struct bw_workers *workers)
     return over;
 }
 
+struct bw_news *bw_workers_news(struct bw_workers *workers)
+{
+    pthread_mutex_lock(&workers->lock);
+    struct bw_news *news = workers->news;
+    workers->news = NULL;
+    workers->news_end = &workers->news;
+    pthread_mutex_unlock(&workers->lock);
+    return news;
+}
+
+void bw_news_free(struct bw_news *news)
+{
+    bw_buf_release(&news->preview);
+    free(news);
+}
+
 void bw_workers_stop(struct bw_workers *workers)
 {
     if (!workers || !workers->scheduler)
@@ -200,6 +282,10 @@ void bw_workers_free(struct bw_workers *workers)
         return;
     for (int i = 0; i < workers->worker_count; i++)
         bw_denoiser_free(workers->workers[i].denoiser);
+    for (struct bw_news *news = workers->news, *next; news; news = next) {
+        next = news->next;
+        bw_news_free(news);
+    }
     pthread_mutex_destroy(&workers->lock);
     free(workers);
 }

@@ -14,7 +14,20 @@
 
 struct bw_workers;
 
-/* Called from a worker when bw_workers_collect() has something new; may be called too often. */
+/* A watched picture has made a step. */
+struct bw_news {
+    struct bw_news *next;
+    struct bw_job *job;
+    int step;              // done
+    uint8_t mask;          // bricks that ran at it
+    int partial;           // which of the previews this is, from 0; -1: none
+    struct bw_buf preview; // JPEG of the estimate, at most BW_PREVIEW_SIDE wide and high
+};
+
+enum { BW_PREVIEW_SIDE = 256 };
+
+/* Called from a worker when bw_workers_collect() or bw_workers_news() has something new; may be
+ * called too often. */
 typedef void bw_workers_fn(void *context);
 
 /* `count` workers of `threads` threads that do not run yet. The model must outlive them.
@@ -34,6 +47,11 @@ int bw_workers_start(struct bw_workers *workers, struct bw_scheduler *scheduler,
 /* Jobs that are over, linked by next: done (image), failed (err), or cancelled (err BW_ECANCELLED).
  * They belong to the caller again. Any thread. */
 struct bw_job *bw_workers_collect(struct bw_workers *workers);
+
+/* What watched pictures have done since the last call, oldest first, linked by next; the caller
+ * bw_news_free()s each. News of a job are there before the job itself is collected. Any thread. */
+struct bw_news *bw_workers_news(struct bw_workers *workers);
+void bw_news_free(struct bw_news *news);
 
 /* Give up after the evaluation at hand, join the threads, free. Closes the scheduler; what was on
  * its board comes out of a last bw_workers_collect() between stop and free, cancelled. NULL is

@@ -58,6 +58,7 @@ class TestGenerate(unittest.TestCase):
     def test_formats(self):
         """--format counts before the ending of the name."""
         for out, options, expected in [("d.PNG", [], "PNG"), ("d.jpeg", [], "JPEG"),
+                                       ("d.webp", [], "WEBP"), ("d.jpg", ["--format=webp"], "WEBP"),
                                        ("d", [], "JPEG"), ("d.png", ["--format=jpeg"], "JPEG"),
                                        ("d.jpg", ["--format=png"], "PNG")]:
             files = self.generate(*options, out=out)

@@ -287,8 +287,9 @@ class TestAnswers(Folder, ServerCase):
 
     def test_formats(self):
         report = self.report("--trace", self.trace({**QUICK, "format": "png"},
-                                                   {**QUICK, "format": "jpeg"}))
-        self.assertEqual(report["admitted"], 2)
+                                                   {**QUICK, "format": "jpeg"},
+                                                   {**QUICK, "format": "webp"}))
+        self.assertEqual(report["admitted"], 3)
 
     def test_clients(self):
         """Each asks from its own address, also over connections that were used before."""

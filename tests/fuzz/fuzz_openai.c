@@ -20,7 +20,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t count)
     } else {
         MUST(*prompt && strlen(prompt) < sizeof prompt);
         MUST(request.count >= 1 && request.count <= BW_MAX_COUNT && request.quality >= 1);
-        MUST(request.format == BW_FORMAT_PNG || request.format == BW_FORMAT_JPEG);
+        MUST(request.format >= BW_FORMAT_JPEG && request.format <= BW_FORMAT_WEBP);
         class = bw_openai_class(prompt, names, 5);
         MUST(class >= -1 && class < 4);
     }

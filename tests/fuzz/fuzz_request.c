@@ -22,9 +22,12 @@ static void check_ranges(const struct bw_request *r)
 {
     const struct bw_picture *p = &r->picture;
     MUST(r->count >= 1 && r->count <= BW_MAX_COUNT && r->quality >= 1 && r->quality <= 100);
+    MUST(r->format >= BW_FORMAT_ANY && r->format <= BW_FORMAT_WEBP);
     MUST(p->steps >= 1 && p->steps <= BW_MAX_STEPS && p->seed <= BW_MAX_SEED);
     MUST(p->guidance >= 0 && p->guidance <= BW_MAX_GUIDANCE && p->class_index >= BW_CLASS_NAMED);
     MUST(p->width >= 0 && p->width <= 999999 && p->height >= 0 && p->height <= 999999);
+    MUST(r->partial_images >= 0 && r->partial_images <= BW_MAX_PARTIALS);
+    MUST(!*r->webhook || strncmp(r->webhook, "http", 4) == 0);
     MUST(p->skip.t_break >= 0 && p->skip.t_break <= 1);
     MUST(p->skip.kind != BW_SKIP_SCHEDULE || p->skip.range_count >= 1);
     for (int i = 0; i < p->skip.range_count; i++)

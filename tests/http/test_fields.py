@@ -17,8 +17,9 @@ OUT_OF_RANGE = {
     "seed": [-1, 2**53, 1.5, "7", None, True, 1e3],
     "index": [-1, 2**32 - 8, "0", 0.5, None, False],
     "skip": ["", "all", "None", "x" * 96, 1, None, True, [], {}, {"t_break": 0.5, "schedule": []}],
-    "format": ["", "webp", "JPEG", "jpg", "image/png", 1, None],
+    "format": ["", "gif", "JPEG", "jpg", "image/png", 1, None],
     "quality": [0, 101, -1, 50.5, "90", None, True],
+    "progressive": [0, 1, "true", "", None, []],
 }
 
 # What is inside skip, and where the problem has to point.
@@ -98,7 +99,8 @@ class TestFields(ServerCase):
         good = [{"n": 8}, {"class": 9}, {"class": 0}, {"class": "CLASS 3"}, {"class": None},
                 {"steps": 1}, {"guidance": 0}, {"guidance": 20}, {"seed": 0}, {"seed": 2**53 - 1},
                 {"index": 2**32 - 9}, {"skip": {"t_break": 0}}, {"skip": {"t_break": 1}},
-                {"quality": 1}, {"quality": 100}, {"size": "32x48"}, {"model": "tiny-pg-32"},
+                {"quality": 1}, {"quality": 100}, {"progressive": True},
+                {"progressive": False}, {"progressive": True, "format": "png"}, {"format": "webp"}, {"size": "32x48"}, {"model": "tiny-pg-32"},
                 {"skip": {"schedule": [{"until": 1, "skip": [0, 1]}]}}]
         for body in good:
             with self.subTest(str(body)):

@@ -46,15 +46,19 @@ class TestImages(OpenaiCase):
     def test_options(self):
         for body in [{"quality": "low"}, {"quality": "medium"}, {"quality": "hd"}, {"size": "auto"},
                      {"background": "auto"}, {"background": "opaque"}, {"stream": False},
-                     {"output_compression": 0, "output_format": "jpeg"}]:
+                     {"output_compression": 0, "output_format": "jpeg"},
+                     {"output_compression": 0, "output_format": "webp"}]:
             with self.subTest(str(body)):
                 answer = self.create(prompt="class 1", **body)
                 self.assertEqual(answer.status, 200, answer.body)
 
-    def test_jpeg(self):
-        answer = self.create(prompt="class 1", output_format="jpeg", output_compression=40)
-        data = base64.b64decode(answer.json()["data"][0]["b64_json"])
-        self.assertEqual(Image.open(io.BytesIO(data)).format, "JPEG")
+    def test_output_formats(self):
+        for name in ("png", "jpeg", "webp"):
+            with self.subTest(name):
+                answer = self.create(prompt="class 1", output_format=name, output_compression=40)
+                self.assertEqual(answer.json()["output_format"], name)
+                data = base64.b64decode(answer.json()["data"][0]["b64_json"])
+                self.assertEqual(Image.open(io.BytesIO(data)).format, name.upper())
 
     def test_refused_fields(self):
         prompt = {"prompt": "class 1"}
@@ -65,7 +69,7 @@ class TestImages(OpenaiCase):
             ("size", "128"), ("size", "{"), ("size", "{}"), ("size", "1e5"), ("size", ""),
             ("quality", "best"), ("response_format", "url"), ("background", "transparent"),
             ("stream", True), ("style", "vivid"), ("user", ""), ("user", "x" * 512),
-            ("output_format", "webp"), ("output_compression", 101), ("model", "")]]
+            ("output_format", "gif"), ("output_format", None), ("output_compression", 101), ("model", "")]]
         for field, body in cases:
             with self.subTest(str(body)[:60]):
                 self.refused_field(422, field, **body)

@@ -26,13 +26,13 @@ class TestSeeds(ServerCase):
     def test_everything_that_matters_matters(self):
         changes = [{}, {"seed": 6}, {"index": 1}, {"class": 3}, {"class": None}, {"steps": 4},
                    {"solver": "euler"}, {"solver": "heun"}, {"guidance": 3}, {"size": "48x32"},
-                   {"skip": {"t_break": 0.5}}, {"quality": 50}]
+                   {"skip": {"t_break": 0.5}}, {"quality": 50}, {"progressive": True}]
         bodies = [self.picture({**BODY, **change, "format": "jpeg"}) for change in changes]
         self.assertEqual(len(set(bodies)), len(changes))
 
     def test_defaults_are_what_the_document_says(self):
         said = {"n": 1, "size": "32x32", "steps": 20, "solver": "dpmpp2m", "guidance": 1.5,
-                "index": 0, "skip": "none", "format": "jpeg", "quality": 90, "class": None}
+                "index": 0, "skip": "none", "format": "jpeg", "quality": 90, "progressive": False, "class": None}
         self.assertEqual(self.picture({"seed": 3}), self.picture({"seed": 3, **said}))
 
     def test_class_by_name_and_index(self):
@@ -82,6 +82,8 @@ class TestReplay(ServerCase):
                                            {"until": 0.9, "skip": [0]}]}},
         {"steps": 2, "solver": "heun"}, {"steps": 3, "solver": "euler"},
         {"steps": 2, "guidance": 7.3, "format": "png"}, {"steps": 2, "quality": 31, "class": None},
+        {"steps": 2, "format": "webp", "quality": 60}, {"steps": 2, "progressive": True},
+        {"steps": 2, "format": "webp", "progressive": True},
     ]
 
     def test_by_header(self):
@@ -136,7 +138,8 @@ class TestFormats(ServerCase):
     """What comes back as what."""
 
     def test_accept(self):
-        jpeg, png, as_json = "image/jpeg", "image/png", "application/json"
+        jpeg, png, webp = "image/jpeg", "image/png", "image/webp"
+        as_json = "application/json"
         cases = [
             (None, {}, jpeg), ("", {}, jpeg), ("*/*", {}, jpeg), ("image/*", {}, jpeg),
             ("image/png", {}, png), ("IMAGE/PNG", {}, png), ("image/jpeg", {}, jpeg),
@@ -144,8 +147,16 @@ class TestFormats(ServerCase):
             ("image/png, image/*;q=0.9", {}, png), ("image/jpeg;q=0, */*", {}, png),
             ("image/*;q=0, */*", {}, as_json), ("application/*", {}, as_json),
             ("application/json", {}, as_json), ("application/json, image/png;q=0.9", {}, as_json),
-            ("text/html, image/webp, image/*;q=0.8, */*;q=0.5", {}, jpeg),
-            ("text/html", {}, None), ("image/webp", {}, None), ("*/*;q=0", {}, None),
+            ("text/html, image/avif, image/*;q=0.8, */*;q=0.5", {}, jpeg),
+            ("text/html, image/avif, image/webp, image/*;q=0.8, */*;q=0.5", {}, webp),
+            ("image/webp", {}, webp), ("image/webp, image/png", {}, png),
+            ("image/webp, image/jpeg", {}, jpeg), ("image/webp;q=0, image/png;q=0.1", {}, png),
+            ("image/jpeg;q=0, image/png;q=0, */*", {}, webp),
+            ("application/json, image/webp", {}, webp),
+            (None, {"format": "webp"}, webp), ("image/*", {"format": "webp"}, webp),
+            ("image/png, image/jpeg", {"format": "webp"}, None),
+            ("image/webp", {"format": "png"}, None), ("image/webp", {"n": 2}, None),
+            ("text/html", {}, None), ("image/avif", {}, None), ("*/*;q=0", {}, None),
             ("image/png;q=0", {}, None), ("garbage", {}, None), (",,,", {}, None),
             (None, {"format": "png"}, png), ("*/*", {"format": "png"}, png),
             ("image/jpeg", {"format": "png"}, None),
@@ -175,19 +186,48 @@ class TestFormats(ServerCase):
             self.assertEqual(client.receive().type, "image/png")
 
     def test_formats_hold_the_same_picture(self):
-        """PNG is exact; JPEG at quality 100 is close to it."""
+        """PNG is exact; JPEG at quality 100 is close to it, WebP in brightness: colour it halves."""
         png = Image.open(io.BytesIO(self.picture({**BODY, "format": "png"})))
-        jpeg = Image.open(io.BytesIO(self.picture({**BODY, "format": "jpeg", "quality": 100})))
-        self.assertEqual((png.format, jpeg.format, png.size), ("PNG", "JPEG", jpeg.size))
-        far = [abs(a - b) for a, b in zip(png.tobytes(), jpeg.tobytes())]
-        self.assertLess(sum(far) / len(far), 3)
+        self.assertEqual((png.format, png.mode), ("PNG", "RGB"))
+        for name, extra, mode in [("jpeg", {}, "RGB"), ("jpeg", {"progressive": True}, "RGB"),
+                                  ("webp", {}, "L")]:
+            with self.subTest(name, **extra):
+                body = {**BODY, "format": name, "quality": 100, **extra}
+                other = Image.open(io.BytesIO(self.picture(body)))
+                self.assertEqual((other.format, other.mode, other.size),
+                                 (name.upper(), "RGB", png.size))
+                pairs = zip(png.convert(mode).tobytes(), other.convert(mode).tobytes())
+                far = [abs(a - b) for a, b in pairs]
+                self.assertLess(sum(far) / len(far), 3)
 
     def test_quality_is_size(self):
-        sizes = [len(self.picture({**BODY, "format": "jpeg", "quality": q})) for q in (5, 50, 100)]
-        self.assertEqual(sizes, sorted(set(sizes)))
+        for name in ("jpeg", "webp"):
+            sizes = [len(self.picture({**BODY, "format": name, "quality": q}))
+                     for q in (5, 50, 100)]
+            self.assertEqual(sizes, sorted(set(sizes)))
+
+    def test_progressive(self):
+        """Only a JPEG changes, and only in the order of what it says."""
+        plain, progressive = (self.picture({**BODY, "format": "jpeg", "progressive": p})
+                              for p in (False, True))
+        plain, progressive = (Image.open(io.BytesIO(file)) for file in (plain, progressive))
+        self.assertEqual((plain.info.get("progressive"), progressive.info.get("progressive")),
+                         (None, 1))
+        self.assertEqual(plain.tobytes(), progressive.tobytes())
+        for name in ("png", "webp"):
+            body = {**BODY, "format": name}
+            self.assertEqual(self.picture(body), self.picture({**body, "progressive": True}))
+
+    def test_progressive_is_said_only_if_so(self):
+        for value in (False, True):
+            answer = self.generate({**BODY, "progressive": value})
+            said = json.loads(answer.headers["Brickwork-Request"])
+            self.assertEqual(said.get("progressive"), True if value else None)
 
     def test_nothing_but_the_picture(self):
         """No EXIF, no comment, no text chunk: the file tells nothing about who asked."""
+        webp = self.picture({**BODY, "format": "webp"})
+        self.assertFalse({b"VP8X", b"EXIF", b"XMP "} & {webp[12:16], *webp.split()})
         jpeg = Image.open(io.BytesIO(self.picture({**BODY, "format": "jpeg"})))
         self.assertEqual(len(jpeg.getexif()), 0)
         self.assertNotIn("comment", jpeg.info)

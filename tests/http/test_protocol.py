@@ -143,7 +143,9 @@ class TestTargets(ProtocolCase):
 
     def test_escapes(self):
         self.assertEqual(ask(self.server, "GET", "/liv%65z").status, 200)
-        self.assertEqual(ask(self.server, "GET", "/livez?a=%zz&b=%00").status, 200)
+        self.assertEqual(ask(self.server, "GET", "/livez?a=%41&b=%C3%BC").status, 200)
+        for broken in ("/livez?a=%zz", "/livez?b=%00", "/livez?%4"):
+            self.assertEqual(ask(self.server, "GET", broken).status, 400)
 
     def test_bad_escapes(self):
         for path in ["/livez%00", "/%00", "/livez%", "/livez%2", "/livez%zz", "/%u0041", "/%-1"]:

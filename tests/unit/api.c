@@ -3,6 +3,7 @@
 #include "api/case.h"
 #include "api/openai.h"
 #include "api/problem.h"
+#include "base/text.h"
 #include "tests/unit/check.h"
 
 #include <jansson.h>
@@ -146,6 +147,24 @@ static void openai_bodies(void)
     CHECK(r.format == BW_FORMAT_JPEG && r.picture.skip.kind == BW_SKIP_PRESET);
     CHECK_TEXT(r.picture.skip.preset, "fast");
     CHECK_TEXT(r.model, "m");
+    REQUIRE(parse(&r, prompt,
+                  "{\"prompt\":\"x\",\"output_format\":\"webp\",\"output_compression\":70}",
+                  NULL) == BW_OK);
+    CHECK(r.format == BW_FORMAT_WEBP && r.quality == 70);
+}
+
+static void formats_have_names(void)
+{
+    for (int f = BW_FORMAT_JPEG; f <= BW_FORMAT_WEBP; f++) {
+        enum bw_format found = BW_FORMAT_ANY;
+        const char *name = bw_format_name((enum bw_format)f);
+        CHECK(bw_format_named(name, &found) && (int)found == f);
+        CHECK_TEXT(bw_text_after(bw_format_media_type((enum bw_format)f), "image/"), name);
+    }
+    enum bw_format untouched = BW_FORMAT_PNG;
+    CHECK(!bw_format_name(BW_FORMAT_ANY) && !bw_format_media_type(BW_FORMAT_ANY));
+    CHECK(!bw_format_named("", &untouched) && !bw_format_named("WEBP", &untouched));
+    CHECK(untouched == BW_FORMAT_PNG);
 }
 
 static void openai_fields_are_named(void)
@@ -162,7 +181,8 @@ static void openai_fields_are_named(void)
                  {"\"size\":\"{}\"", "/size"},
                  {"\"quality\":\"best\"", "/quality"},
                  {"\"quality\":1", "/quality"},
-                 {"\"output_format\":\"webp\"", "/output_format"},
+                 {"\"output_format\":\"gif\"", "/output_format"},
+                 {"\"output_format\":7", "/output_format"},
                  {"\"output_compression\":101", "/output_compression"},
                  {"\"response_format\":\"url\"", "/response_format"},
                  {"\"background\":\"transparent\"", "/background"},
@@ -304,6 +324,7 @@ int main(void)
                                               TEST(accept_quoted_parameters),
                                               TEST(prompts_pick_classes),
                                               TEST(openai_bodies),
+                                              TEST(formats_have_names),
                                               TEST(openai_fields_are_named),
                                               TEST(problems_parse),
                                               TEST(cut_messages_still_render),

@@ -40,9 +40,16 @@ static void extremes_are_allowed(void)
         "{\"quality\":100}",
         "{\"format\":\"jpeg\"}",
         "{\"format\":\"png\"}",
+        "{\"format\":\"webp\"}",
+        "{\"progressive\":true}",
+        "{\"progressive\":false}",
         "{\"solver\":\"dpmpp2m\"}",
         "{\"solver\":\"heun\"}",
         "{\"solver\":\"euler\"}",
+        "{\"partial_images\":0}",
+        "{\"partial_images\":8}",
+        "{\"webhook\":\"http://a\"}",
+        "{\"webhook\":\"https://a.example/b?c=d\"}",
         "{\"skip\":\"none\"}",
         "{\"skip\":\"any preset\"}",
         "{\"skip\":{\"t_break\":0}}",
@@ -72,6 +79,10 @@ static const struct {
     {"{\"class\":\"\"}", "/class"},
     {"{\"class\":true}", "/class"},
     {"{\"class\":[]}", "/class"},
+    {"{\"format\":\"gif\"}", "/format"},
+    {"{\"progressive\":1}", "/progressive"},
+    {"{\"progressive\":null}", "/progressive"},
+    {"{\"progressive\":\"true\"}", "/progressive"},
     {"{\"n\":0}", "/n"},
     {"{\"n\":9}", "/n"},
     {"{\"n\":null}", "/n"},
@@ -98,11 +109,21 @@ static const struct {
     {"{\"seed\":null}", "/seed"},
     {"{\"index\":-1}", "/index"},
     {"{\"index\":4294967288}", "/index"},
-    {"{\"format\":\"webp\"}", "/format"},
+    {"{\"format\":\"WebP\"}", "/format"},
     {"{\"format\":\"\"}", "/format"},
     {"{\"format\":1}", "/format"},
     {"{\"quality\":0}", "/quality"},
     {"{\"quality\":101}", "/quality"},
+    {"{\"partial_images\":-1}", "/partial_images"},
+    {"{\"partial_images\":9}", "/partial_images"},
+    {"{\"partial_images\":true}", "/partial_images"},
+    {"{\"webhook\":\"\"}", "/webhook"},
+    {"{\"webhook\":\"http://\"}", "/webhook"},
+    {"{\"webhook\":\"https://\"}", "/webhook"},
+    {"{\"webhook\":\"ftp://a.example\"}", "/webhook"},
+    {"{\"webhook\":\" http://a\"}", "/webhook"},
+    {"{\"webhook\":\"HTTP://a\"}", "/webhook"},
+    {"{\"webhook\":null}", "/webhook"},
     {"{\"skip\":\"\"}", "/skip"},
     {"{\"skip\":null}", "/skip"},
     {"{\"skip\":1}", "/skip"},
@@ -232,6 +253,18 @@ static void too_many_ranges(void)
     CHECK_TEXT(err.field, "/skip/schedule");
 }
 
+static void long_webhooks(void)
+{
+    for (int length = 511; length <= 512; length++) {
+        char body[600];
+        struct bw_request request;
+        struct bw_err err = {0};
+        snprintf(body, sizeof body, "{\"webhook\":\"http://%0*d\"}", length - 7, 0);
+        CHECK_INT(parse(&request, body, &err), length == 511 ? BW_OK : BW_ERANGE);
+        CHECK_TEXT(err.field, length == 511 ? "" : "/webhook");
+    }
+}
+
 static struct bw_skip random_skip(uint64_t *random)
 {
     struct bw_skip skip = {.kind = (enum bw_skip_kind)random_int(random, 0, 3)};
@@ -254,8 +287,9 @@ static struct bw_request random_request(uint64_t *random)
     struct bw_request r = {.model = "a \"model\" \xc3\xa9\\",
                            .count = random_int(random, 1, 8),
                            .seeded = true,
-                           .format = (enum bw_format)random_int(random, 1, 2),
-                           .quality = random_int(random, 1, 100)};
+                           .format = (enum bw_format)random_int(random, 1, 3),
+                           .quality = random_int(random, 1, 100),
+                           .progressive = random_int(random, 0, 1)};
     struct bw_picture *p = &r.picture;
     p->class_index = random_int(random, -2, 5);
     if (p->class_index == BW_CLASS_NAMED)
@@ -284,6 +318,8 @@ static void rendered_requests_come_back(void)
         const struct bw_picture *a = &want.picture, *b = &got.picture;
         CHECK(strcmp(got.model, want.model) == 0 && got.count == want.count && got.seeded);
         CHECK(got.format == want.format && got.quality == want.quality);
+        CHECK(got.progressive == want.progressive &&
+              got.progressive == (strstr(text, "\"progressive\":true") != NULL));
         CHECK(a->class_index == b->class_index && strcmp(a->class_name, b->class_name) == 0);
         CHECK(a->width == b->width && a->height == b->height && a->steps == b->steps);
         CHECK(a->solver == b->solver && a->guidance == b->guidance);
@@ -319,6 +355,11 @@ static void fields_from_text(void)
                     {"class", "\xff", BW_ERANGE},
                     {"colour", "1", BW_ERANGE},
                     {"format", "png", BW_OK},
+                    {"format", "webp", BW_OK},
+                    {"progressive", "true", BW_OK},
+                    {"progressive", "false", BW_OK},
+                    {"progressive", "yes", BW_ERANGE},
+                    {"progressive", "1", BW_ERANGE},
                     {"n", "99999999999999999999", BW_ERANGE}};
     for (size_t i = 0; i < sizeof settings / sizeof *settings; i++) {
         struct bw_request request = bw_request_default();
@@ -337,13 +378,101 @@ static void fields_from_text(void)
     CHECK(request.picture.skip.kind == BW_SKIP_NONE);
 }
 
+/* A query as a list of names and values that ends with NULL. */
+static bool pair_of(const void *query, int i, const char **name, const char **value)
+{
+    const char *const *list = query;
+    for (int k = 0; k <= i; k++, list += 2) {
+        if (!*list)
+            return false;
+        *name = list[0];
+        *value = list[1];
+    }
+    return true;
+}
+
+static int from_query(struct bw_request *request, const char *const *list, struct bw_err *err)
+{
+    return bw_request_from_query(request, pair_of, list, err);
+}
+
+static void queries(void)
+{
+    static const char *const full[] = {
+        "model",  "m",        "class",    "apples", "n",
+        "1",      "size",     "128x192",  "steps",  "7",
+        "solver", "heun",     "guidance", "2",      "seed",
+        "9",      "index",    "3",        "skip",   "{\"t_break\":0.5}",
+        "format", "png",      "quality",  "5",      "deadline_ms",
+        "1000.5", "priority", "high",     NULL};
+    struct bw_request r;
+    REQUIRE(from_query(&r, full, NULL) == BW_OK);
+    const struct bw_picture *p = &r.picture;
+    CHECK_TEXT(r.model, "m");
+    CHECK_TEXT(p->class_name, "apples");
+    CHECK(p->class_index == BW_CLASS_NAMED && p->width == 128 && p->height == 192);
+    CHECK(r.count == 1 && p->steps == 7 && p->solver == BW_HEUN && p->guidance == 2);
+    CHECK(r.seeded && p->seed == 9 && p->index == 3 && p->skip.t_break == 0.5);
+    CHECK(r.format == BW_FORMAT_PNG && r.quality == 5 && r.deadline_ms == 1000.5);
+    CHECK_INT(r.priority, BW_PRIORITY_HIGH);
+    static const char *const small[] = {"seed", "0", NULL};
+    REQUIRE(from_query(&r, small, NULL) == BW_OK);
+    CHECK(r.count == 1 && p->class_index == BW_CLASS_NONE && r.format == BW_FORMAT_ANY);
+    static const char *const unconditional[] = {"class", "null", "seed", "0", NULL};
+    REQUIRE(from_query(&r, unconditional, NULL) == BW_OK);
+    CHECK_INT(p->class_index, BW_CLASS_NONE);
+    static const char *const third[] = {"class", "3", "seed", "0", NULL};
+    REQUIRE(from_query(&r, third, NULL) == BW_OK);
+    CHECK_INT(p->class_index, 3);
+}
+
+static void queries_refused(void)
+{
+    static const struct {
+        const char *list[7], *field;
+    } table[] = {{{NULL}, "/seed"},
+                 {{"class", "apples", NULL}, "/seed"},
+                 {{"seed", "null", NULL}, "/seed"},
+                 {{"seed", "", NULL}, "/seed"},
+                 {{"seed", "-1", NULL}, "/seed"},
+                 {{"seed", "1", "seed", "1", NULL}, "/seed"},
+                 {{"seed", "1", "class", "null", "class", "null", NULL}, "/class"},
+                 {{"class", "null", "class", "apples", "seed", "1", NULL}, "/class"},
+                 {{"seed", "1", "class", "", NULL}, "/class"},
+                 {{"seed", "1", "class", "\xff", NULL}, "/class"},
+                 {{"seed", "1", "n", "2", NULL}, "/n"},
+                 {{"seed", "1", "n", "null", NULL}, "/n"},
+                 {{"seed", "1", "steps", "1.0", NULL}, "/steps"},
+                 {{"seed", "1", "skip", "{\"t_break\":2}", NULL}, "/skip/t_break"},
+                 {{"seed", "1", "skip", "{\"t_break\":", NULL}, "/skip"},
+                 {{"seed", "1", "partial_images", "1", NULL}, "/partial_images"},
+                 {{"seed", "1", "webhook", "http://a.example", NULL}, "/webhook"},
+                 {{"seed", "1", "colour", "red", NULL}, "/colour"},
+                 {{"seed", "1", "a/b", "\xff", NULL}, "/a~1b"},
+                 {{"seed", "1", "\xff", "1", NULL}, ""},
+                 {{"seed", "1", "", "1", NULL}, "/"}};
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+        struct bw_request r = {.count = 77};
+        struct bw_err err = {0};
+        CHECK_OF(from_query(&r, table[i].list, &err) == BW_ERANGE, "%zu", i);
+        CHECK_OF(strcmp(err.field, table[i].field) == 0, "%zu: %s", i, err.field);
+        CHECK(*err.message && r.count == 77);
+    }
+}
+
 int main(void)
 {
-    static const struct check_test tests[] = {
-        TEST(extremes_are_allowed),      TEST(fields_are_named),
-        TEST(pointers_are_escaped),      TEST(long_names_stay_text),
-        TEST(what_is_not_a_json_object), TEST(deep_nesting),
-        TEST(too_many_ranges),           TEST(rendered_requests_come_back),
-        TEST(fields_from_text)};
+    static const struct check_test tests[] = {TEST(extremes_are_allowed),
+                                              TEST(fields_are_named),
+                                              TEST(pointers_are_escaped),
+                                              TEST(long_names_stay_text),
+                                              TEST(what_is_not_a_json_object),
+                                              TEST(deep_nesting),
+                                              TEST(too_many_ranges),
+                                              TEST(rendered_requests_come_back),
+                                              TEST(fields_from_text),
+                                              TEST(long_webhooks),
+                                              TEST(queries),
+                                              TEST(queries_refused)};
     return CHECK_RUN("request", tests);
 }

@@ -142,9 +142,20 @@ static void comparisons(void)
     CHECK_TEXT(bw_text_after("x", ""), "x");
 }
 
+static void escapes(void)
+{
+    static const char *const bad[] = {"%", "%4", "a%zz", "%4g", "%00", "a%", "%%41"};
+    char out[32];
+    CHECK(bw_text_unescape("", out) && !*out);
+    CHECK(bw_text_unescape("a%2Fb%20%C3%bc+", out));
+    CHECK_TEXT(out, "a/b \xc3\xbc+");
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        CHECK_OF(!bw_text_unescape(bad[i], out), "\"%s\"", bad[i]);
+}
+
 int main(void)
 {
     static const struct check_test tests[] = {TEST(integers), TEST(integer_bounds), TEST(numbers),
-                                              TEST(sizes), TEST(comparisons)};
+                                              TEST(sizes),    TEST(comparisons),    TEST(escapes)};
     return CHECK_RUN("text", tests);
 }

@@ -1,0 +1,24 @@
+/* The encoders have one signature, so that a format is a row of a table. */
+#include "image/encode.h"
+
+#include "image/jpeg.h"
+#include "image/png.h"
+#include "image/webp.h"
+
+#include <assert.h>
+#include <string.h>
+
+typedef int encode_fn(const unsigned char *rgb, int width, int height,
+                      const struct bw_encoding *encoding, struct bw_buf *out, struct bw_err *err);
+
+int bw_image_encode(const unsigned char *rgb, int width, int height,
+                    const struct bw_encoding *encoding, struct bw_buf *out, struct bw_err *err)
+{
+    static encode_fn *const encoders[] = {[BW_FORMAT_JPEG] = bw_jpeg_encode,
+                                          [BW_FORMAT_PNG] = bw_png_encode,
+                                          [BW_FORMAT_WEBP] = bw_webp_encode};
+    assert(encoding->format != BW_FORMAT_ANY);
+    if (encoding->comment && strlen(encoding->comment) > BW_MAX_COMMENT_BYTES)
+        return bw_err_set(err, BW_ERANGE, "a comment of more than %d bytes", BW_MAX_COMMENT_BYTES);
+    return encoders[encoding->format](rgb, width, height, encoding, out, err);
+}
