@@ -53,9 +53,4 @@ int bw_json_object_text(const json_t *value, const char *pointer, char **out, st
  * caller free()s it. */
 char *bw_json_render(json_t *root);
 
-struct bw_offer;
-
-/* What bodies of refusals and quotes say of an offer; NULL without memory. */
-json_t *bw_offer_json(const struct bw_offer *offer);
-
 #endif

@@ -2,6 +2,7 @@
 #include "api/problem.h"
 
 #include "api/json.h"
+#include "api/parts.h"
 
 static const struct {
     int status;
@@ -60,20 +61,6 @@ static json_t *openai_error(int status, const char *slug, const struct bw_err *e
                                       : "server_error";
     return json_pack("{s:s, s:s, s:s?, s:s}", "message", err->message, "type", type, "param",
                      *err->field ? err->field + 1 : NULL, "code", slug);
-}
-
-json_t *bw_offer_json(const struct bw_offer *offer)
-{
-    json_t *json = json_object();
-    if (offer->retry_after_ms >= 0)
-        json_object_set_new(json, "retry_after_ms",
-                            json_integer((json_int_t)offer->retry_after_ms));
-    if (offer->deadline_ms > 0)
-        json_object_set_new(json, "deadline_ms", json_integer((json_int_t)offer->deadline_ms));
-    if (offer->steps)
-        json_object_set_new(json, "settings",
-                            json_pack("{s:s, s:i}", "skip", "auto", "steps", offer->steps));
-    return json;
 }
 
 char *bw_problem_render(enum bw_problem problem, const struct bw_err *err,

@@ -34,6 +34,13 @@ bool bw_format_named(const char *name, enum bw_format *format)
     return false;
 }
 
+const char *bw_priority_name(enum bw_priority priority)
+{
+    static const char *const names[] = {
+        [BW_PRIORITY_LOW] = "low", [BW_PRIORITY_NORMAL] = "normal", [BW_PRIORITY_HIGH] = "high"};
+    return names[priority];
+}
+
 struct bw_request bw_request_default(void)
 {
     return (struct bw_request){.picture = bw_picture_default(),
@@ -156,12 +163,10 @@ static int read_deadline(const json_t *value, const char *pointer, void *out, st
 
 static int read_priority(const json_t *value, const char *pointer, void *out, struct bw_err *err)
 {
-    static const char *const names[] = {
-        [BW_PRIORITY_LOW] = "low", [BW_PRIORITY_NORMAL] = "normal", [BW_PRIORITY_HIGH] = "high"};
     struct bw_request *r = out;
     const char *name = json_string_value(value);
     for (int i = BW_PRIORITY_LOW; name && i <= BW_PRIORITY_HIGH; i++) {
-        if (strcmp(name, names[i]) == 0) {
+        if (strcmp(name, bw_priority_name((enum bw_priority)i)) == 0) {
             r->priority = (enum bw_priority)i;
             return BW_OK;
         }

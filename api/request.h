@@ -41,6 +41,9 @@ const char *bw_format_media_type(enum bw_format format);
 /* False if there is no such format. */
 bool bw_format_named(const char *name, enum bw_format *format);
 
+/* "low", "normal", "high". */
+const char *bw_priority_name(enum bw_priority priority);
+
 struct bw_request bw_request_default(void);
 
 /* Read a request body. BW_ESYNTAX: not a JSON object. BW_ERANGE: a field is unknown, of the wrong

@@ -40,7 +40,8 @@ struct bw_generation {
     const struct bw_image *images; // [request.count]
 };
 
-/* The request as a body of POST /v1/generate that asks for exactly these bytes again. */
+/* The request as a body of POST /v1/generate: read again it is the same request, field by field.
+ * Model, size and format have to be settled. */
 char *bw_request_render(const struct bw_request *request);
 
 char *bw_generation_render(const struct bw_generation *generation);

@@ -289,7 +289,12 @@ static struct bw_request random_request(uint64_t *random)
                            .seeded = true,
                            .format = (enum bw_format)random_int(random, 1, 3),
                            .quality = random_int(random, 1, 100),
-                           .progressive = random_int(random, 0, 1)};
+                           .progressive = random_int(random, 0, 1),
+                           .deadline_ms = random_int(random, 0, 1) * (1 + random_unit(random)),
+                           .priority = (enum bw_priority)random_int(random, 0, 2),
+                           .partial_images = random_int(random, 0, 8)};
+    if (random_int(random, 0, 1))
+        strcpy(r.webhook, "https://a.example/\"\xc3\xa9");
     struct bw_picture *p = &r.picture;
     p->class_index = random_int(random, -2, 5);
     if (p->class_index == BW_CLASS_NAMED)
@@ -318,6 +323,9 @@ static void rendered_requests_come_back(void)
         const struct bw_picture *a = &want.picture, *b = &got.picture;
         CHECK(strcmp(got.model, want.model) == 0 && got.count == want.count && got.seeded);
         CHECK(got.format == want.format && got.quality == want.quality);
+        CHECK(got.deadline_ms == want.deadline_ms);
+        CHECK(got.priority == want.priority && got.partial_images == want.partial_images);
+        CHECK_TEXT(got.webhook, want.webhook);
         CHECK(got.progressive == want.progressive &&
               got.progressive == (strstr(text, "\"progressive\":true") != NULL));
         CHECK(a->class_index == b->class_index && strcmp(a->class_name, b->class_name) == 0);
@@ -398,13 +406,14 @@ static int from_query(struct bw_request *request, const char *const *list, struc
 
 static void queries(void)
 {
-    static const char *const full[] = {
-        "model",  "m",        "class",    "apples", "n",
-        "1",      "size",     "128x192",  "steps",  "7",
-        "solver", "heun",     "guidance", "2",      "seed",
-        "9",      "index",    "3",        "skip",   "{\"t_break\":0.5}",
-        "format", "png",      "quality",  "5",      "deadline_ms",
-        "1000.5", "priority", "high",     NULL};
+    static const char *const full[] = {"model",       "m",      "class",    "apples",
+                                       "n",           "1",      "size",     "128x192",
+                                       "steps",       "7",      "solver",   "heun",
+                                       "guidance",    "2",      "seed",     "9",
+                                       "index",       "3",      "skip",     "{\"t_break\":0.5}",
+                                       "format",      "png",    "quality",  "5",
+                                       "deadline_ms", "1000.5", "priority", "high",
+                                       "progressive", "true",   NULL};
     struct bw_request r;
     REQUIRE(from_query(&r, full, NULL) == BW_OK);
     const struct bw_picture *p = &r.picture;
@@ -414,7 +423,7 @@ static void queries(void)
     CHECK(r.count == 1 && p->steps == 7 && p->solver == BW_HEUN && p->guidance == 2);
     CHECK(r.seeded && p->seed == 9 && p->index == 3 && p->skip.t_break == 0.5);
     CHECK(r.format == BW_FORMAT_PNG && r.quality == 5 && r.deadline_ms == 1000.5);
-    CHECK_INT(r.priority, BW_PRIORITY_HIGH);
+    CHECK(r.priority == BW_PRIORITY_HIGH && r.progressive);
     static const char *const small[] = {"seed", "0", NULL};
     REQUIRE(from_query(&r, small, NULL) == BW_OK);
     CHECK(r.count == 1 && p->class_index == BW_CLASS_NONE && r.format == BW_FORMAT_ANY);
