@@ -4,6 +4,7 @@
 
 #include "api/json.h"
 #include "api/parts.h"
+#include "base/version.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +12,19 @@
 char *bw_request_render(const struct bw_request *request)
 {
     return bw_json_render(bw_request_json(request));
+}
+
+char *bw_comment_render(const struct bw_request *request, const struct bw_picture *picture,
+                        const char *model_digest)
+{
+    struct bw_request own = bw_request_default();
+    strcpy(own.model, request->model);
+    own.format = request->format;
+    own.quality = request->quality;
+    own.progressive = request->progressive;
+    own.picture = *picture;
+    return bw_json_render(json_pack("{s:s, s:s, s:o}", "brickwork", BW_VERSION, "model_digest",
+                                    model_digest, "request", bw_request_json(&own)));
 }
 
 char *bw_generation_render(const struct bw_generation *g)

@@ -44,6 +44,13 @@ struct bw_generation {
  * Model, size and format have to be settled. */
 char *bw_request_render(const struct bw_request *request);
 
+/* What a picture says of itself in its file: one line of ASCII, a JSON object with the version, the
+ * model's digest, and the request that asks for this very file. `request` gives the model and the
+ * format, `picture` is as it was planned, with its own index and schedule; nothing else has a part
+ * in it, so the same picture has the same comment. */
+char *bw_comment_render(const struct bw_request *request, const struct bw_picture *picture,
+                        const char *model_digest);
+
 char *bw_generation_render(const struct bw_generation *generation);
 
 /* The same in the shape of OpenAI's images API. `created_s`: seconds since 1970. */

@@ -3,6 +3,7 @@
 
 #include "api/problem.h"
 #include "api/response.h"
+#include "base/version.h"
 #include "tests/unit/check.h"
 #include "tests/unit/random.h"
 
@@ -340,6 +341,45 @@ static void rendered_requests_come_back(void)
     }
 }
 
+/* A comment depends on the picture and its file, and on nothing else of the request. */
+static void comments_give_the_picture_again(void)
+{
+    uint64_t random = 11;
+    for (int i = 0; i < 200; i++) {
+        struct bw_request request = random_request(&random), other = request, got;
+        struct bw_picture picture = request.picture;
+        picture.index = 7;
+        other.count = 9 - request.count;
+        other.deadline_ms = 5;
+        other.priority = BW_PRIORITY_HIGH;
+        other.partial_images = 3;
+        other.seeded = false;
+        strcpy(other.webhook, "https://b.example");
+        other.picture = bw_picture_default();
+        char *text = bw_comment_render(&request, &picture, "0123");
+        char *same = bw_comment_render(&other, &picture, "0123");
+        REQUIRE(text && same);
+        CHECK_TEXT(same, text);
+        for (const char *c = text; *c; c++)
+            CHECK(*c >= ' ' && *c < 0x7f);
+        json_t *root = json_loads(text, JSON_REJECT_DUPLICATES, NULL);
+        CHECK_TEXT(json_string_value(json_object_get(root, "brickwork")), BW_VERSION);
+        CHECK_TEXT(json_string_value(json_object_get(root, "model_digest")), "0123");
+        char *body = json_dumps(json_object_get(root, "request"), 0);
+        REQUIRE(body && parse(&got, body, NULL) == BW_OK);
+        char *again = bw_comment_render(&got, &got.picture, "0123");
+        CHECK_TEXT(again, text);
+        CHECK(got.count == 1 && got.picture.index == 7 && got.picture.seed == picture.seed);
+        CHECK(got.format == request.format && got.progressive == request.progressive);
+        CHECK(got.quality == request.quality && got.seeded && !*got.webhook);
+        json_decref(root);
+        free(again);
+        free(body);
+        free(same);
+        free(text);
+    }
+}
+
 static void fields_from_text(void)
 {
     static const struct {
@@ -480,6 +520,7 @@ int main(void)
                                               TEST(too_many_ranges),
                                               TEST(rendered_requests_come_back),
                                               TEST(fields_from_text),
+                                              TEST(comments_give_the_picture_again),
                                               TEST(long_webhooks),
                                               TEST(queries),
                                               TEST(queries_refused)};
