@@ -273,7 +273,7 @@ static struct generation *new_generation(struct bw_service *service, struct bw_e
     g->request = *request;
     g->arrived_ms = bw_now_ms();
     for (int i = 0; i < request->count; i++)
-        bw_job_init(&g->jobs[i], request, plan, i, g->arrived_ms, g);
+        bw_job_init(&g->jobs[i], request, plan, &service->price, i, g->arrived_ms, g);
     return g;
 }
 

@@ -34,8 +34,9 @@ struct bw_job {
     double admitted_ms, predicted_ms, started_ms, computed_ms, encoded_ms; // bw_now_ms()
 };
 
-/* Picture `number` of a request that arrived then; nothing has been decided about it yet. */
+/* Picture `number` of a request that arrived then, of the model with that price; nothing has been
+ * decided about it yet. */
 void bw_job_init(struct bw_job *job, const struct bw_request *request, const struct bw_plan *plan,
-                 int number, double arrived_ms, void *owner);
+                 struct bw_price *price, int number, double arrived_ms, void *owner);
 
 #endif

@@ -94,15 +94,14 @@ static struct bw_rules rules_of(const struct bw_config *config)
 static int start_work(struct server *s, struct bw_err *err)
 {
     struct bw_service *service = &s->service;
-    struct bw_price price;
     int code =
         bw_workers_new(&service->workers, s->model, s->config.workers, s->config.threads, err);
     if (!code)
-        code = bw_workers_measure(service->workers, MEASURE_MS, &price, err);
+        code = bw_workers_measure(service->workers, MEASURE_MS, &service->price, err);
     if (code)
         return code;
     const struct bw_rules rules = rules_of(&s->config);
-    code = bw_scheduler_init(&service->scheduler, &s->model->arch, &rules, &price, err);
+    code = bw_scheduler_init(&service->scheduler, &rules, err);
     if (!code)
         code = bw_workers_start(service->workers, &service->scheduler, &service->metrics, wake_loop,
                                 service->loop, err);
@@ -197,8 +196,7 @@ static int simulate(struct server *s)
         code = bw_workers_measure(s->service.workers, SIMULATED_MEASURE_MS, &price, &err);
     if (!code) {
         const struct bw_rules rules = rules_of(&s->config);
-        code =
-            bw_simulate(&trace, &s->model->arch, &rules, &price, s->config.max_area, fates, &err);
+        code = bw_simulate(&trace, &rules, &price, s->config.max_area, fates, &err);
     }
     if (!code)
         bw_simulate_report(&trace, fates, &report);

@@ -19,6 +19,7 @@ struct bw_service {
     struct bw_scheduler scheduler; // any thread
     struct bw_metrics metrics;     // any thread
     struct bw_workers *workers;
+    struct bw_price price; // the scheduler's
     double started_ms;
     int64_t loaded_s; // when the model was loaded, seconds since 1970
     int in_progress;  // pictures admitted and not over
