@@ -19,6 +19,7 @@ struct bw_job {
     struct bw_job *next; // in whatever list holds the job
     void *owner;         // of the loop: the request this picture belongs to
 
+    struct bw_served *served; // the model it is made with, retained by the owner
     struct bw_plan plan;
     struct bw_ladder ladder;
     struct bw_task task;
