@@ -32,7 +32,8 @@ struct bw_order *bw_order_new(struct bw_service *service, struct bw_served *serv
     o->arrived_ms = bw_now_ms();
     snprintf(o->client, sizeof o->client, "%s", client);
     for (int i = 0; i < request->count; i++) {
-        bw_job_init(&o->jobs[i], request, plan, served, i, o->arrived_ms, o);
+        bw_job_init(&o->jobs[i], request, plan, &served->price, i, o->arrived_ms, o);
+        o->jobs[i].served = served;
         o->jobs[i].watched = watched;
         o->jobs[i].previews = request->partial_images;
     }
