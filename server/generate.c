@@ -15,7 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PROMPT_CHARS = 4096, REPLAY_HEADER_LIMIT = 4096 };
+enum { REPLAY_HEADER_LIMIT = 4096 };
 
 enum form { FORM_IMAGE, FORM_JSON, FORM_OPENAI, FORM_QUOTE };
 
@@ -428,14 +428,16 @@ void bw_generate_handle_openai(struct bw_service *service, struct bw_exchange *x
 {
     static const char *const offer[] = {"application/json"};
     const struct bw_arch *arch = &service->model->arch;
-    struct bw_request request;
+    struct bw_images_request asked;
     struct bw_err err = {0};
-    char prompt[PROMPT_CHARS], accept[BW_HEADERS_LIMIT];
+    char accept[BW_HEADERS_LIMIT];
     size_t length;
     if (refuse_early(service, x))
         return;
     const char *body = bw_exchange_body(x, &length);
-    if (bw_openai_parse(&request, prompt, sizeof prompt, body, length, &err)) {
+    if (!bw_openai_parse(&asked, body, length, &err) && asked.stream)
+        bw_err_set_field(&err, BW_ERANGE, "/stream", "only false is supported");
+    if (err.code) {
         refuse(x, &err);
         return;
     }
@@ -446,15 +448,15 @@ void bw_generate_handle_openai(struct bw_service *service, struct bw_exchange *x
         return;
     }
     if (arch->class_count) {
-        int class_index = bw_openai_class(prompt, (const char(*)[BW_NAME_CHARS])arch->class_names,
-                                          arch->class_count);
+        int class_index = bw_prompt_class(
+            asked.prompt, (const char(*)[BW_NAME_CHARS])arch->class_names, arch->class_count);
         if (class_index < 0) {
             bw_err_set_field(&err, BW_ERANGE, "/prompt",
                              "names no class of %s; GET /v1/models lists them", arch->name);
             refuse(x, &err);
             return;
         }
-        request.picture.class_index = class_index;
+        asked.request.picture.class_index = class_index;
     }
-    admit(service, x, FORM_OPENAI, &request);
+    admit(service, x, FORM_OPENAI, &asked.request);
 }
