@@ -24,6 +24,12 @@ struct bw_timer {
     void *context;
 };
 
+struct work {
+    uv_work_t work;
+    bw_loop_fn *fn, *done;
+    void *context;
+};
+
 struct signal_watch {
     uv_signal_t signal;
     bw_loop_fn *fn;
@@ -99,6 +105,31 @@ void bw_loop_on_wake(struct bw_loop *loop, bw_loop_fn *fn, void *context)
 {
     loop->on_wake = fn;
     loop->wake_context = context;
+}
+
+static void do_work(uv_work_t *request)
+{
+    struct work *work = request->data;
+    work->fn(work->context);
+}
+
+static void end_work(uv_work_t *request, int status)
+{
+    struct work *work = request->data;
+    (void)status; // nothing here cancels work
+    work->done(work->context);
+    free(work);
+}
+
+int bw_loop_work(struct bw_loop *loop, bw_loop_fn *work, bw_loop_fn *done, void *context)
+{
+    struct work *w = malloc(sizeof *w);
+    if (!w)
+        return BW_ENOMEM;
+    *w = (struct work){.fn = work, .done = done, .context = context};
+    w->work.data = w;
+    uv_queue_work(&loop->uv, &w->work, do_work, end_work); // cannot fail with something to do
+    return BW_OK;
 }
 
 static void on_signal(uv_signal_t *signal, int number)
