@@ -106,7 +106,7 @@ $(BUILD)/unit/%: $(BUILD)/tests/unit/%.o $(call objects,$(BASE) $(filter-out ser
 	@echo "  link $@"; $(LINK) -o $@ $^ $(LDLIBS)
 
 $(BUILD)/fuzz/%: $(BUILD)/tests/fuzz/%.o $(BUILD)/tests/fuzz/driver.o \
-                 $(call objects,$(BASE) server/config.c server/listen.c)
+                 $(call objects,$(BASE) server/config.c server/listen.c server/record.c)
 	@mkdir -p $(@D)
 	@echo "  link $@"; $(LINK) -o $@ $^ $(LDLIBS)
 
