@@ -74,6 +74,20 @@ void bw_text_mend(char *text)
         text[length - 1 - tail] = '\0';
 }
 
+bool bw_text_item(const char **list, char *item, size_t room)
+{
+    if (!*list)
+        return false;
+    const char *begin = *list + strspn(*list, " \t"), *end = begin + strcspn(begin, ",");
+    *list = *end ? end + 1 : NULL;
+    while (end > begin && (end[-1] == ' ' || end[-1] == '\t'))
+        end--;
+    size_t length = (size_t)(end - begin) < room ? (size_t)(end - begin) : 0;
+    memcpy(item, begin, length);
+    item[length] = '\0';
+    return true;
+}
+
 const char *bw_text_after(const char *text, const char *prefix)
 {
     size_t length = strlen(prefix);

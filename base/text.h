@@ -27,6 +27,10 @@ void bw_text_mend(char *text);
  * broken or stands for NUL. */
 bool bw_text_unescape(const char *text, char *out);
 
+/* Cut the next element off a comma-separated list, without the spaces around it; false if there was
+ * none left. `list` is NULL after the last one. What does not fit `room` becomes "". */
+bool bw_text_item(const char **list, char *item, size_t room);
+
 /* The start of `text` without `prefix`, or NULL if it does not begin with it. */
 const char *bw_text_after(const char *text, const char *prefix);
 
