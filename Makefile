@@ -27,6 +27,7 @@ PACKAGES_CHECK := $(PACKAGES_BUILD) clang-format
 BASE   := $(wildcard base/*.c engine/*.c engine/kernels/*.c image/*.c api/*.c)
 SERVER := $(wildcard server/*.c) server/assets.S
 CLI    := $(wildcard cli/*.c)
+FUZZED := $(addprefix server/,config.c keys.c listen.c)
 UNITS  := $(wildcard tests/unit/*.c)
 FUZZ   := $(wildcard tests/fuzz/fuzz_*.c)
 
@@ -72,7 +73,7 @@ tsan:
 FUZZ_SECONDS ?= 60
 fuzz: $(BUILD)/generated/openapi.json
 	@tools/install.sh clang libclang-rt-14-dev
-	@tests/fuzz/run.sh $(BUILD)/libfuzzer $(FUZZ_SECONDS) "$(BASE)" "$(LDLIBS)"
+	@tests/fuzz/run.sh $(BUILD)/libfuzzer $(FUZZ_SECONDS) "$(BASE) $(FUZZED)" "$(LDLIBS)"
 
 tests: $(UNIT_PROGRAMS) $(FUZZ_PROGRAMS) $(BUILD)/fault.so
 
@@ -107,7 +108,7 @@ $(BUILD)/unit/%: $(BUILD)/tests/unit/%.o $(call objects,$(BASE) $(filter-out ser
 	@echo "  link $@"; $(LINK) -o $@ $^ $(LDLIBS)
 
 $(BUILD)/fuzz/%: $(BUILD)/tests/fuzz/%.o $(BUILD)/tests/fuzz/driver.o \
-                 $(call objects,$(BASE) server/config.c server/listen.c)
+                 $(call objects,$(BASE) $(FUZZED))
 	@mkdir -p $(@D)
 	@echo "  link $@"; $(LINK) -o $@ $^ $(LDLIBS)
 
