@@ -12,7 +12,11 @@
 #include <string.h>
 #include <unistd.h>
 
-enum kind { TEXT, ADDRESS, INTEGER, CHOICE };
+enum kind { TEXT, ADDRESS, NETWORKS, ORIGINS, INTEGER, CHOICE };
+
+/* What a text of that kind has to be; "" passes where it is the default. */
+static int (*const checks[])(const char *value, struct bw_err *err) = {
+    [ADDRESS] = bw_listen_check, [NETWORKS] = bw_peers_check, [ORIGINS] = bw_cors_check};
 
 static const char *const levels[] = {"debug", "info", "warn", "error", "off", NULL};
 static const char *const precisions[] = {"auto", "bf16", "f32", NULL};
@@ -23,7 +27,7 @@ static const struct setting {
     const char *name;
     enum kind kind;
     size_t offset;
-    int64_t low, high;          // INTEGER: bounds; TEXT: high is the room
+    int64_t low, high;          // INTEGER: bounds; CHOICE: none; texts: high is the room
     const char *const *choices; // CHOICE: the value is the index
     const char *standard;       // the default
     const char *meaning;
@@ -31,6 +35,8 @@ static const struct setting {
 #define AT(field) offsetof(struct bw_config, field)
     {"listen", ADDRESS, AT(listen), 0, BW_ADDRESS_CHARS, NULL, "127.0.0.1:8080",
      "host:port to serve on; port 0 takes a free one"},
+    {"admin-listen", ADDRESS, AT(admin_listen), 0, BW_ADDRESS_CHARS, NULL, "",
+     "host:port for /metrics, /livez and /readyz; /metrics is then only there; empty: none"},
     {"model", TEXT, AT(model), 0, BW_PATH_CHARS, NULL, "",
      "model file; empty: the one that came along"},
     {"workers", INTEGER, AT(workers), 1, 64, NULL, "1",
@@ -55,6 +61,13 @@ static const struct setting {
      "open connections at a time"},
     {"request-timeout-ms", INTEGER, AT(request_timeout_ms), 100, 3600000, NULL, "30000",
      "time for a connection to send its next request"},
+    {"keys-file", TEXT, AT(keys_file), 0, BW_PATH_CHARS, NULL, "",
+     "API keys, NAME SHA256 [rate=N/s|m|h] [concurrency=N] a line; read again at SIGHUP; empty: "
+     "anyone may ask"},
+    {"trusted-proxies", NETWORKS, AT(trusted_proxies), 0, BW_PEERS_CHARS, NULL, "",
+     "networks like 10.0.0.0/8, ::1 whose X-Forwarded-For is believed"},
+    {"cors-origins", ORIGINS, AT(cors_origins), 0, BW_ORIGINS_CHARS, NULL, "",
+     "pages that may ask from a browser, like https://a.example, or *; empty: none from elsewhere"},
     {"log-level", CHOICE, AT(log_level), 0, 0, levels, "info", "debug, info, warn, error or off"},
     {"log-format", CHOICE, AT(log_format), 0, 0, formats, "logfmt", "logfmt or json"},
 };
@@ -98,11 +111,12 @@ static int set(struct bw_config *config, int index, const char *value, const cha
     struct bw_err reason = {0};
     int64_t number;
     switch (s->kind) {
-    case ADDRESS:
-        if (bw_listen_check(value, &reason))
-            return bw_err_set(err, BW_ERANGE, "%s: %s: %s", from, s->name, reason.message);
-        // fall through
     case TEXT:
+    case ADDRESS:
+    case NETWORKS:
+    case ORIGINS:
+        if (checks[s->kind] && (*value || *s->standard) && checks[s->kind](value, &reason))
+            return bw_err_set(err, BW_ERANGE, "%s: %s: %s", from, s->name, reason.message);
         if (strlen(value) >= (size_t)s->high)
             return bw_err_set(err, BW_ERANGE, "%s: %s: too long", from, s->name);
         if (!fits_a_line(value))

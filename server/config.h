@@ -10,13 +10,16 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/path.h"
+#include "server/cors.h"
 #include "server/listen.h"
+#include "server/peers.h"
 
 #include <stdbool.h>
 #include <stddef.h>
 
 struct bw_config {
     char listen[BW_ADDRESS_CHARS];
+    char admin_listen[BW_ADDRESS_CHARS]; // "": none
     char model[BW_PATH_CHARS];
     int workers;
     int threads;   // of each worker; 0 in the settings means the cores divided among the workers
@@ -30,6 +33,9 @@ struct bw_config {
     int max_body_bytes;
     int connections;
     int request_timeout_ms;
+    char keys_file[BW_PATH_CHARS]; // "": no keys
+    char trusted_proxies[BW_PEERS_CHARS];
+    char cors_origins[BW_ORIGINS_CHARS];
     int log_level;  // enum bw_log_level
     int log_format; // enum bw_log_format
 
