@@ -63,16 +63,29 @@ static int read_output_compression(const json_t *value, const char *pointer, voi
     return code;
 }
 
-/* Quality is said in bricks: what "low" and "medium" save is the client's explicit choice. */
+/* Quality is said in bricks: what "low" and "medium" save is the client's explicit choice. The
+ * names of one meaning end with that API's own. */
+static const struct {
+    const char *name, *preset;
+} qualities[] = {{"auto", NULL}, {"standard", NULL},     {"hd", NULL},
+                 {"high", NULL}, {"medium", "balanced"}, {"low", "fast"}};
+
+enum { QUALITIES = sizeof qualities / sizeof *qualities, QUALITY_HIGH = 3 };
+
+const char *bw_openai_quality(const struct bw_skip *asked)
+{
+    for (int i = QUALITY_HIGH + 1; asked->kind == BW_SKIP_PRESET && i < QUALITIES; i++) {
+        if (strcmp(asked->preset, qualities[i].preset) == 0)
+            return qualities[i].name;
+    }
+    return qualities[QUALITY_HIGH].name;
+}
+
 static int read_quality(const json_t *value, const char *pointer, void *out, struct bw_err *err)
 {
-    static const struct {
-        const char *name, *preset;
-    } qualities[] = {{"auto", NULL}, {"standard", NULL},     {"hd", NULL},
-                     {"high", NULL}, {"medium", "balanced"}, {"low", "fast"}};
     struct bw_skip *skip = &((struct reading *)out)->request->picture.skip;
     const char *name = json_string_value(value);
-    for (size_t i = 0; name && i < sizeof qualities / sizeof *qualities; i++) {
+    for (int i = 0; name && i < QUALITIES; i++) {
         if (strcmp(name, qualities[i].name))
             continue;
         if (qualities[i].preset) {
