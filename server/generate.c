@@ -364,8 +364,8 @@ static void admit(struct bw_service *service, struct bw_exchange *x, enum form f
         refuse(x, &err);
         return;
     }
-    int code = bw_scheduler_offer(&service->scheduler, bw_exchange_peer(x), g->jobs, request->count,
-                                  form == FORM_QUOTE, &answer, &err);
+    int code = bw_scheduler_offer(&service->scheduler, bw_exchange_client(x), g->jobs,
+                                  request->count, form == FORM_QUOTE, &answer, &err);
     if (!code && form != FORM_QUOTE) {
         bw_metrics_admission(&service->metrics, BW_TAKEN);
         service->in_progress += request->count;

@@ -41,16 +41,30 @@ static void on_signal(void *context)
     bw_http_drain(s->service.http, stop_loop, s);
 }
 
+/* The file of keys may have changed. */
+static void on_hangup(void *context)
+{
+    struct server *s = context;
+    struct bw_err err = {0};
+    if (bw_gate_reload(&s->service.gate, &err))
+        bw_log_message(BW_LOG_ERROR, "keys-stay", err.message);
+    else if (*s->config.keys_file)
+        bw_log_message(BW_LOG_INFO, "keys-read", s->config.keys_file);
+}
+
 static void wake_loop(void *loop)
 {
     bw_loop_wake(loop);
 }
 
-static void log_start(const struct server *s, const char *address, double load_ms)
+static void log_start(const struct server *s, const char *address, const char *admin,
+                      double load_ms)
 {
     struct bw_log_line line;
     bw_log_begin(&line, BW_LOG_INFO, "listening");
     bw_log_text(&line, "address", address);
+    if (*admin)
+        bw_log_text(&line, "admin", admin);
     bw_log_text(&line, "version", BW_VERSION);
     bw_log_text(&line, "model", s->model->arch.name);
     bw_log_text(&line, "digest", s->model->digest);
@@ -109,15 +123,55 @@ static int start_work(struct server *s, struct bw_err *err)
     return code;
 }
 
-static int start(struct server *s, struct bw_err *err)
+static int watch_signals(struct server *s, struct bw_err *err)
+{
+    static const struct {
+        int number;
+        bw_loop_fn *fn;
+    } signals[] = {{SIGTERM, on_signal}, {SIGINT, on_signal}, {SIGHUP, on_hangup}};
+    int code = BW_OK;
+    for (size_t i = 0; !code && i < sizeof signals / sizeof *signals; i++)
+        code = bw_loop_on_signal(s->service.loop, signals[i].number, signals[i].fn, s, err);
+    return code;
+}
+
+/* Open the listeners, the admin's if there is to be one, and say where they are. */
+static int start_http(struct server *s, char address[BW_ADDRESS_CHARS],
+                      char admin[BW_ADDRESS_CHARS], struct bw_err *err)
 {
     struct bw_service *service = &s->service;
     const struct bw_http_limits limits = {.connections = s->config.connections,
                                           .request_timeout_ms = s->config.request_timeout_ms,
                                           .body_limit_bytes = (size_t)s->config.max_body_bytes};
-    char address[BW_ADDRESS_CHARS];
+    int fd = -1, code = bw_listen(s->config.listen, &fd, err);
+    if (code)
+        return code;
+    bw_listen_address(fd, address);
+    bool exposed = !bw_listen_is_local(fd) && !*s->config.keys_file;
+    code = bw_http_new(&service->http, service->loop, fd, &limits, bw_routes_handle,
+                       bw_routes_observe, service, err);
+    if (!code && *s->config.admin_listen) {
+        code = bw_listen(s->config.admin_listen, &fd, err);
+        if (code)
+            return code;
+        bw_listen_address(fd, admin);
+        code = bw_http_new(&service->admin, service->loop, fd, &limits, bw_routes_handle_admin,
+                           bw_routes_observe, service, err);
+    }
+    if (!code && exposed)
+        bw_log_message(BW_LOG_WARN, "open-access",
+                       "other machines may reach this address, and there are no keys");
+    return code;
+}
+
+static int start(struct server *s, struct bw_err *err)
+{
+    struct bw_service *service = &s->service;
+    char address[BW_ADDRESS_CHARS], admin[BW_ADDRESS_CHARS] = "";
     double began_ms = bw_now_ms();
-    int fd = -1, code = load_model(s, err);
+    int code = bw_gate_init(&service->gate, &s->config, err);
+    if (!code)
+        code = load_model(s, err);
     if (!code)
         code = bw_loop_new(&service->loop, err);
     if (code)
@@ -127,19 +181,13 @@ static int start(struct server *s, struct bw_err *err)
     service->loaded_s = bw_unix_s();
     code = start_work(s, err);
     if (!code)
-        code = bw_loop_on_signal(service->loop, SIGTERM, on_signal, s, err);
-    if (!code)
-        code = bw_loop_on_signal(service->loop, SIGINT, on_signal, s, err);
-    if (!code)
-        code = bw_listen(s->config.listen, &fd, err);
+        code = watch_signals(s, err);
     if (code)
         return code;
-    bw_listen_address(fd, address);
     bw_loop_on_wake(service->loop, bw_generate_collect, service);
-    code = bw_http_new(&service->http, service->loop, fd, &limits, bw_routes_handle,
-                       bw_routes_observe, service, err);
+    code = start_http(s, address, admin, err);
     if (!code)
-        log_start(s, address, bw_now_ms() - began_ms);
+        log_start(s, address, admin, bw_now_ms() - began_ms);
     return code;
 }
 
@@ -147,6 +195,7 @@ static int start(struct server *s, struct bw_err *err)
 static void tear_down(struct server *s)
 {
     bw_http_free(s->service.http);
+    bw_http_free(s->service.admin);
     bw_workers_stop(s->service.workers);
     if (s->service.workers)
         bw_generate_collect(&s->service);
@@ -154,6 +203,7 @@ static void tear_down(struct server *s)
     bw_loop_free(s->service.loop);
     bw_scheduler_release(&s->service.scheduler);
     bw_metrics_release(&s->service.metrics);
+    bw_gate_release(&s->service.gate);
     bw_model_free(s->model);
 }
 
