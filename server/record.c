@@ -162,16 +162,16 @@ static void take_picture(struct cursor *c, struct bw_record_picture *p)
     strcpy(p->etag, rest);
 }
 
-static enum bw_outcome take_outcome(struct cursor *c)
+static enum bw_job_end take_outcome(struct cursor *c)
 {
     char text[16];
     take_line(c, "outcome", text, sizeof text);
     for (int i = 0; i < OUTCOMES && !c->wrong; i++) {
         if (strcmp(outcomes[i], text) == 0)
-            return (enum bw_outcome)i;
+            return (enum bw_job_end)i;
     }
     c->wrong = c->wrong ? c->wrong : "outcome";
-    return BW_OPEN;
+    return BW_JOB_OPEN;
 }
 
 static void take_all(struct cursor *c, struct bw_record *r)
@@ -203,7 +203,7 @@ static const char *contradiction(const struct bw_record *r, size_t header_bytes,
         return "who it is";
     if (size != file_bytes)
         return "the size of the file";
-    if (r->outcome != BW_COMPLETED && r->picture_count)
+    if (r->outcome != BW_JOB_COMPLETED && r->picture_count)
         return "pictures of what is not completed";
     return NULL;
 }
@@ -241,7 +241,7 @@ int bw_record_parse(struct bw_record *record, const char *bytes, size_t count, u
         return bw_err_set(err, strcmp(wrong, "memory") ? BW_ESYNTAX : BW_ENOMEM,
                           "the record is wrong: %s", wrong);
     }
-    if (r.outcome == BW_OPEN) {
+    if (r.outcome == BW_JOB_OPEN) {
         free(r.result);
         r.result = NULL;
     }

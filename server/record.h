@@ -39,7 +39,7 @@ enum {
     BW_RECORD_CEILING_BYTES = 64 << 20, // the largest header
 };
 
-enum bw_outcome { BW_OPEN, BW_COMPLETED, BW_FAILED }; // BW_OPEN: not over
+enum bw_job_end { BW_JOB_OPEN, BW_JOB_COMPLETED, BW_JOB_FAILED }; // BW_JOB_OPEN: not over
 
 struct bw_record_picture {
     char media_type[BW_MEDIA_TYPE_CHARS];
@@ -54,7 +54,7 @@ struct bw_record {
     char fingerprint[BW_SHA256_CHARS]; // of what the client sent
     int64_t created_s;                 // since 1970
     char *body;                        // JSON: the request, complete, to run it (again)
-    enum bw_outcome outcome;
+    enum bw_job_end outcome;
     int64_t finished_s; // 0 while open
     char *result;       // JSON, opaque here; NULL while open
     int picture_count;  // 0..BW_RECORD_PICTURES; only of a completed job

@@ -5,6 +5,7 @@
 
 #include "server/catalogue.h"
 #include "server/config.h"
+#include "server/gate.h"
 #include "server/http.h"
 #include "server/loop.h"
 #include "server/metrics.h"
@@ -19,6 +20,8 @@ struct bw_service {
     struct bw_catalogue *catalogue;
     struct bw_loop *loop;
     struct bw_http *http;
+    struct bw_http *admin; // NULL: no listener of its own
+    struct bw_gate gate;
     struct bw_scheduler scheduler; // any thread
     struct bw_metrics metrics;     // any thread
     struct bw_workers *workers;

@@ -72,7 +72,7 @@ static struct entry *find(const struct bw_store *store, const char *owner, const
 
 static struct entries *list_of(struct bw_store *store, const struct entry *e)
 {
-    return e->record.outcome == BW_OPEN ? &store->open : &store->over;
+    return e->record.outcome == BW_JOB_OPEN ? &store->open : &store->over;
 }
 
 static size_t size_of(const struct bw_record *record)
@@ -177,7 +177,7 @@ static void settle(struct bw_store *store)
         bw_record_place(&e->record, store->header_bytes);
         free_bytes(e);
         answer(store, e, &err);
-    } else if (e->record.outcome == BW_OPEN) {
+    } else if (e->record.outcome == BW_JOB_OPEN) {
         bw_store_saved_fn *saved = e->saved;
         e->saved = NULL;
         drop(store, e); // erases what little may be there
@@ -333,8 +333,9 @@ int bw_store_finish(struct bw_store *store, const char *owner, const char *id,
                     const struct bw_store_end *end, bw_store_saved_fn *saved, void *context)
 {
     struct entry *e = find(store, owner, id);
-    assert(end->outcome != BW_OPEN && (!end->picture_count || end->outcome == BW_COMPLETED));
-    if (!e || e->record.outcome != BW_OPEN) {
+    assert(end->outcome != BW_JOB_OPEN &&
+           (!end->picture_count || end->outcome == BW_JOB_COMPLETED));
+    if (!e || e->record.outcome != BW_JOB_OPEN) {
         for (int i = 0; i < end->picture_count; i++)
             free(end->pictures[i].bytes);
         free(end->result);
@@ -443,8 +444,8 @@ static int by_age(const void *a, const void *b)
 {
     const struct bw_record *x = &(*(struct entry *const *)a)->record;
     const struct bw_record *y = &(*(struct entry *const *)b)->record;
-    int64_t x_s = x->outcome == BW_OPEN ? x->created_s : x->finished_s;
-    int64_t y_s = y->outcome == BW_OPEN ? y->created_s : y->finished_s;
+    int64_t x_s = x->outcome == BW_JOB_OPEN ? x->created_s : x->finished_s;
+    int64_t y_s = y->outcome == BW_JOB_OPEN ? y->created_s : y->finished_s;
     return x_s != y_s ? (x_s > y_s) - (x_s < y_s) : strcmp(x->id, y->id);
 }
 

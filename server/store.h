@@ -30,8 +30,8 @@ struct bw_store_limits {
     int records;    // at most, unfinished ones included
 };
 
-/* err->code is 0 if all is well. With BW_ECANCELLED, within the call that made the record go, it must
- * not call the store. */
+/* err->code is 0 if all is well. With BW_ECANCELLED, within the call that made the record go, it
+ * must not call the store. */
 typedef void bw_store_saved_fn(void *context, const struct bw_err *err);
 
 /* A store in memory (directory NULL or "") or in a directory, which one process has to itself.
@@ -61,10 +61,10 @@ int bw_store_add(struct bw_store *store, const struct bw_record *record, bw_stor
 
 /* How a job ended. `result` and the bytes are from malloc(). */
 struct bw_store_end {
-    enum bw_outcome outcome; // not BW_OPEN
+    enum bw_job_end outcome; // not BW_JOB_OPEN
     int64_t finished_s;
     char *result;      // JSON
-    int picture_count; // 0 unless BW_COMPLETED
+    int picture_count; // 0 unless BW_JOB_COMPLETED
     struct {
         unsigned char *bytes;
         size_t size_bytes;      // 1..

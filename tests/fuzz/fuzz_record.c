@@ -9,7 +9,7 @@ static void check_bounds(const struct bw_record *r, size_t header_bytes, uint64_
 {
     uint64_t at = header_bytes;
     MUST(bw_record_id_ok(r->id) && bw_record_owner_ok(r->owner) && r->body);
-    MUST((r->outcome == BW_OPEN) == !r->result);
+    MUST((r->outcome == BW_JOB_OPEN) == !r->result);
     MUST(r->picture_count >= 0 && r->picture_count <= BW_RECORD_PICTURES);
     for (int i = 0; i < r->picture_count; i++) {
         MUST(r->pictures[i].offset_bytes == at && r->pictures[i].size_bytes > 0);

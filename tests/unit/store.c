@@ -135,7 +135,7 @@ static unsigned char *bytes_of(int value, size_t size)
 static int start_finish(struct scene *s, const char *owner, const char *id, int64_t finished_s,
                         int pictures, size_t size)
 {
-    struct bw_store_end end = {.outcome = pictures ? BW_COMPLETED : BW_FAILED,
+    struct bw_store_end end = {.outcome = pictures ? BW_JOB_COMPLETED : BW_JOB_FAILED,
                                .finished_s = finished_s,
                                .result = strdup("{\"model_digest\":\"x\"}"),
                                .picture_count = pictures};
@@ -195,11 +195,11 @@ static void check_life(bool on_disk)
     REQUIRE(record);
     CHECK_TEXT(record->id, "one");
     CHECK_TEXT(record->body, "{\"class\":\"plums\",\"seed\":7}");
-    CHECK(record->outcome == BW_OPEN && record->created_s == 10 && !record->result);
+    CHECK(record->outcome == BW_JOB_OPEN && record->created_s == 10 && !record->result);
     CHECK_INT(finish(&s, "", "one", 20, 2, 70000), BW_OK);
     record = bw_store_find(s.store, "", "one");
     REQUIRE(record);
-    CHECK(record->outcome == BW_COMPLETED && record->finished_s == 20);
+    CHECK(record->outcome == BW_JOB_COMPLETED && record->finished_s == 20);
     CHECK_INT(record->picture_count, 2);
     CHECK_TEXT(record->result, "{\"model_digest\":\"x\"}");
     CHECK_INT(read_back(&s, "", "one", 0, 70000), BW_OK);
@@ -212,7 +212,7 @@ static void check_life(bool on_disk)
     CHECK_INT(add(&s, "", "one", 30), BW_OK);
     CHECK_INT(finish(&s, "", "one", 31, 0, 0), BW_OK);
     record = bw_store_find(s.store, "", "one");
-    CHECK(record && record->outcome == BW_FAILED && record->picture_count == 0);
+    CHECK(record && record->outcome == BW_JOB_FAILED && record->picture_count == 0);
     end_scene(&s);
 }
 
@@ -369,11 +369,11 @@ static void restarts(void)
     const struct bw_record *done = bw_store_find(s.store, "alice", "..");
     const struct bw_record *failed = bw_store_find(s.store, "bob smith", "con");
     REQUIRE(done && failed);
-    CHECK(done->outcome == BW_COMPLETED && done->created_s == 1 && done->finished_s == 10);
+    CHECK(done->outcome == BW_JOB_COMPLETED && done->created_s == 1 && done->finished_s == 10);
     CHECK_TEXT(done->result, "{\"model_digest\":\"x\"}");
     CHECK_TEXT(done->body, "{\"class\":\"plums\",\"seed\":7}");
     CHECK_TEXT(done->fingerprint, admission("", "..", 0).fingerprint);
-    CHECK(failed->outcome == BW_FAILED && failed->picture_count == 0);
+    CHECK(failed->outcome == BW_JOB_FAILED && failed->picture_count == 0);
     CHECK_INT(read_back(&s, "alice", "..", 1, 70000), BW_OK);
     CHECK_INT(read_back(&s, "alice", "..", 0, 70000), BW_OK);
     CHECK(!bw_store_find(s.store, "", "gone"));
@@ -404,12 +404,12 @@ static void quick_changes(void)
     CHECK_INT(wait_saved(&s, 20), BW_OK);
     CHECK_INT(start_finish(&s, "", "job", 30, 1, 50), BW_OK);
     CHECK_INT(read_back(&s, "", "job", 0, 50), BW_OK); // while it is being written
-    CHECK(bw_store_find(s.store, "", "job")->outcome == BW_COMPLETED);
+    CHECK(bw_store_find(s.store, "", "job")->outcome == BW_JOB_COMPLETED);
     restart(&s, &roomy); // the end waits for what was asked for
     s.saved = 0;
     const struct bw_record *record = bw_store_find(s.store, "", "job");
     REQUIRE(record);
-    CHECK(record->created_s == 19 && record->outcome == BW_COMPLETED);
+    CHECK(record->created_s == 19 && record->outcome == BW_JOB_COMPLETED);
     CHECK(bw_store_remove(s.store, "", "job"));
     restart(&s, &roomy);
     CHECK(!bw_store_find(s.store, "", "job"));
@@ -574,11 +574,11 @@ static void a_disk_without_room(void)
     CHECK(!bw_store_find(s.store, "", "refused") && !bw_store_was(s.store, "", "refused"));
     CHECK_INT(finish(&s, "", "job", 3, 1, 5000), BW_EIO);
     limit_files(RLIM_INFINITY);
-    CHECK(bw_store_find(s.store, "", "job")->outcome == BW_COMPLETED); // kept in memory
+    CHECK(bw_store_find(s.store, "", "job")->outcome == BW_JOB_COMPLETED); // kept in memory
     CHECK_INT(read_back(&s, "", "job", 0, 5000), BW_OK);
     restart(&s, &roomy);
     const struct bw_record *record = bw_store_find(s.store, "", "job");
-    CHECK(record && record->outcome == BW_OPEN && record->picture_count == 0);
+    CHECK(record && record->outcome == BW_JOB_OPEN && record->picture_count == 0);
     CHECK(!bw_store_find(s.store, "", "refused"));
     CHECK_INT(finish(&s, "", "job", 4, 1, 5000), BW_OK);
     restart(&s, &roomy);
