@@ -10,13 +10,12 @@
 #include "engine/schedule.h"
 #include "server/answer.h"
 #include "server/catalogue.h"
+#include "server/jobs.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-enum { PROMPT_CHARS = 4096 };
 
 /* ---- reading ---- */
 
@@ -360,7 +359,7 @@ static bool find_class(struct bw_service *service, struct bw_exchange *x,
     if (!arch || !arch->class_count || !*prompt)
         return true; // an unknown model is refused where every model is
     request->picture.class_index =
-        bw_openai_class(prompt, (const char(*)[BW_NAME_CHARS])arch->class_names, arch->class_count);
+        bw_prompt_class(prompt, (const char(*)[BW_NAME_CHARS])arch->class_names, arch->class_count);
     if (request->picture.class_index >= 0)
         return true;
     bw_err_set_field(&err, BW_ERANGE, "/prompt", "names no class of %s; GET /v1/models lists them",
@@ -371,27 +370,26 @@ static bool find_class(struct bw_service *service, struct bw_exchange *x,
 
 void bw_generate_handle_openai(struct bw_service *service, struct bw_exchange *x)
 {
-    struct bw_request request;
+    struct bw_images_request asked;
     struct bw_err err = {0};
-    char prompt[PROMPT_CHARS];
-    bool stream = false;
     size_t length;
     if (refuse_early(service, x))
         return;
     const char *body = bw_exchange_body(x, &length);
-    if (bw_openai_parse(&request, prompt, sizeof prompt, &stream, body, length, &err)) {
+    if (bw_openai_parse(&asked, body, length, &err)) {
         refuse(x, &err);
         return;
     }
+    bool stream = asked.stream;
     const char *const offer = stream ? "text/event-stream" : "application/json";
     if (choose(x, &offer, 1) < 0) {
         refuse_form(x, stream ? "with \"stream\" pictures come as text/event-stream"
                               : "pictures come in application/json here");
         return;
     }
-    if (!find_class(service, x, &request, prompt))
+    if (!find_class(service, x, &asked.request, asked.prompt))
         return;
-    struct bw_order *o = bw_generate_order(service, x, &request, stream);
+    struct bw_order *o = bw_generate_order(service, x, &asked.request, stream);
     if (o)
         bw_order_listen(o, x, stream ? BW_FORM_OPENAI_EVENTS : BW_FORM_OPENAI, 0, NULL);
 }

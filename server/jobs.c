@@ -19,7 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST_RECORDS = 16384 };
+enum { MOST_RECORDS = 16384, WEBHOOK_GRACE_MS = 5000 };
 
 struct running {
     struct bw_keeper keeper; // first: a keeper of ours is the running job
@@ -513,13 +513,15 @@ int bw_jobs_new(struct bw_jobs **out, struct bw_service *service, struct bw_err 
     const struct bw_store_limits limits = {.keep_s = config->jobs_keep_s,
                                            .bytes = (size_t)config->jobs_bytes,
                                            .records = MOST_RECORDS};
+    const struct bw_webhook_settings webhook = {.allow = config->webhook_allow,
+                                                .secret_file = config->webhook_secret_file};
     struct bw_jobs *jobs = calloc(1, sizeof *jobs);
     if (!jobs)
         return bw_err_set(err, BW_ENOMEM, "out of memory");
     jobs->service = service;
     int code = bw_store_new(&jobs->store, service->loop, config->jobs_dir, &limits, err);
     if (!code)
-        code = bw_webhook_new(&jobs->webhook, config, err);
+        code = bw_webhook_new(&jobs->webhook, &webhook, err);
     if (code) {
         bw_jobs_free(jobs);
         return code;
@@ -542,7 +544,7 @@ void bw_jobs_free(struct bw_jobs *jobs)
     if (!jobs)
         return;
     bw_store_free(jobs->store);
-    bw_webhook_free(jobs->webhook);
+    bw_webhook_free(jobs->webhook, WEBHOOK_GRACE_MS);
     free(jobs);
 }
 

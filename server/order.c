@@ -32,8 +32,9 @@ struct bw_order *bw_order_new(struct bw_service *service, struct bw_served *serv
     o->arrived_ms = bw_now_ms();
     snprintf(o->client, sizeof o->client, "%s", client);
     for (int i = 0; i < request->count; i++) {
-        bw_job_init(&o->jobs[i], request, plan, &served->price, i, o->arrived_ms, o);
+        bw_job_init(&o->jobs[i], &o->request, plan, &served->price, i, o->arrived_ms, o);
         o->jobs[i].served = served;
+        o->jobs[i].commented = service->config->comments;
         o->jobs[i].watched = watched;
         o->jobs[i].previews = request->partial_images;
     }
@@ -58,10 +59,10 @@ void bw_order_discard(struct bw_order *o)
 
 static void enlist(struct bw_order *o)
 {
-    struct bw_order *head = &o->service->orders;
-    o->next = head;
-    o->previous = head->previous;
-    o->previous->next = head->previous = o;
+    struct bw_service *service = o->service;
+    o->previous = service->newest;
+    *(service->newest ? &service->newest->next : &service->oldest) = o;
+    service->newest = o;
 }
 
 /* Free it if nobody needs it any more. */
@@ -69,8 +70,8 @@ static void release(struct bw_order *o)
 {
     if (!o->ended || o->ending || o->listeners || o->keeper)
         return;
-    o->previous->next = o->next;
-    o->next->previous = o->previous;
+    *(o->previous ? &o->previous->next : &o->service->oldest) = o->next;
+    *(o->next ? &o->next->previous : &o->service->newest) = o->previous;
     bw_order_discard(o);
 }
 
@@ -240,7 +241,7 @@ void bw_order_listen(struct bw_order *o, struct bw_exchange *x, enum bw_form for
 void bw_orders_ping(struct bw_service *service, double silence_ms)
 {
     double now = bw_now_ms();
-    for (struct bw_order *o = service->orders.next; o != &service->orders; o = o->next) {
+    for (struct bw_order *o = service->oldest; o; o = o->next) {
         for (struct bw_listener *l = o->listeners; l; l = l->next) {
             if (is_stream(l->form) && now - l->sent_ms >= silence_ms) {
                 l->ping = true;

@@ -11,6 +11,9 @@
 #include "server/scheduler.h"
 #include "server/workers.h"
 
+struct bw_order;
+struct bw_jobs;
+
 struct bw_service {
     const struct bw_config *config;
     struct bw_catalogue *catalogue;
@@ -19,6 +22,8 @@ struct bw_service {
     struct bw_scheduler scheduler; // any thread
     struct bw_metrics metrics;     // any thread
     struct bw_workers *workers;
+    struct bw_order *oldest, *newest; // orders that are not gone, by age
+    struct bw_jobs *jobs;
     double started_ms;
     int in_progress; // pictures admitted and not over
 };
