@@ -563,8 +563,10 @@ static void restart(struct running *r)
     struct bw_request request;
     struct bw_order *o = NULL;
     const struct bw_record *record = bw_store_find(r->jobs->store, r->owner, r->id);
-    if (!bw_request_parse(&request, record->body, strlen(record->body), &err))
+    if (!bw_request_parse(&request, record->body, strlen(record->body), &err)) {
+        request.deadline_ms = 0; // it was counted from an arrival long ago
         o = bw_generate_order_unasked(r->jobs->service, r->owner, &request, &err);
+    }
     if (o) {
         keep(r, o);
     } else if (err.code != BW_EBUSY) {
