@@ -24,6 +24,7 @@ struct generation {
     struct bw_service *service;
     struct bw_exchange *exchange; // NULL once the client has left
     enum form form;
+    struct bw_served *served;
     struct bw_request request; // effective, but for what the scheduler still decides
     double arrived_ms;
     int over;             // jobs that are not coming back
@@ -100,11 +101,11 @@ static struct bw_request effective_request(const struct bw_request *asked,
 
 static void respond(struct generation *g)
 {
-    const struct bw_arch *arch = &g->service->model->arch;
+    const struct bw_arch *arch = &g->served->model->arch;
     struct bw_image images[BW_MAX_COUNT];
     struct bw_generation result = {
         .request_id = bw_exchange_id(g->exchange),
-        .model_digest = g->service->model->digest,
+        .model_digest = g->served->model->digest,
         .request = effective_request(&g->request, &g->jobs[0].plan, arch),
         .timings = timings_of(g),
         .images = images,
@@ -149,6 +150,7 @@ static void free_generation(struct generation *g)
         bw_ladder_release(&g->jobs[i].ladder);
         bw_sampler_release(&g->jobs[i].sampler); // if it left in the middle
     }
+    bw_catalogue_release(g->served);
     free(g);
 }
 
@@ -224,17 +226,21 @@ static bool refuse_early(struct bw_service *service, struct bw_exchange *x)
     return false;
 }
 
-/* Settle what the client left open: model, seed, format. */
-static int complete(struct bw_service *service, struct bw_request *r, struct bw_err *err)
+/* Settle what the client left open: model, seed. NULL if there is no such model. */
+static struct bw_served *complete(struct bw_service *service, struct bw_request *r,
+                                  struct bw_err *err)
 {
-    const char *name = service->model->arch.name;
-    if (*r->model && strcmp(r->model, name))
-        return bw_err_set_field(err, BW_ENOTFOUND, "/model", "there is no model \"%s\", only %s",
-                                r->model, name);
-    strcpy(r->model, name);
+    struct bw_served *served = bw_catalogue_find(service->catalogue, r->model);
+    if (!served) {
+        bw_err_set_field(err, BW_ENOTFOUND, "/model",
+                         "there is no model \"%s\"; GET /v1/models lists them", r->model);
+        return NULL;
+    }
+    strcpy(r->model, served->model->arch.name);
     if (!r->seeded)
         r->picture.seed = bw_random() & BW_MAX_SEED;
-    return BW_OK;
+    r->seeded = true;
+    return served;
 }
 
 /* Image bytes for one picture, JSON for any number, as the client prefers. -1: it takes neither. */
@@ -261,7 +267,8 @@ static int choose_form(const struct bw_exchange *x, struct bw_request *r)
 }
 
 static struct generation *new_generation(struct bw_service *service, struct bw_exchange *x,
-                                         enum form form, const struct bw_request *request,
+                                         enum form form, struct bw_served *served,
+                                         const struct bw_request *request,
                                          const struct bw_plan *plan)
 {
     struct generation *g = calloc(1, sizeof *g + (size_t)request->count * sizeof(struct bw_job));
@@ -270,10 +277,14 @@ static struct generation *new_generation(struct bw_service *service, struct bw_e
     g->service = service;
     g->exchange = x;
     g->form = form;
+    g->served = served;
+    bw_catalogue_retain(served);
     g->request = *request;
     g->arrived_ms = bw_now_ms();
-    for (int i = 0; i < request->count; i++)
-        bw_job_init(&g->jobs[i], request, plan, i, g->arrived_ms, g);
+    for (int i = 0; i < request->count; i++) {
+        bw_job_init(&g->jobs[i], request, plan, &served->price, i, g->arrived_ms, g);
+        g->jobs[i].served = served;
+    }
     return g;
 }
 
@@ -321,7 +332,7 @@ static void refuse_for_now(struct generation *g, const struct bw_answer *answer)
 /* The answer to "what if", from jobs that were weighed but not admitted. */
 static void respond_quote(struct generation *g, const struct bw_answer *answer)
 {
-    const struct bw_arch *arch = &g->service->model->arch;
+    const struct bw_arch *arch = &g->served->model->arch;
     const struct bw_job *job = &g->jobs[0];
     struct bw_plan plan = job->plan;
     struct bw_err err;
@@ -352,13 +363,13 @@ static void admit(struct bw_service *service, struct bw_exchange *x, enum form f
     struct bw_plan plan;
     struct bw_err err = {0};
     struct bw_answer answer = {0};
-    if (complete(service, request, &err) ||
-        bw_plan_make(&plan, &service->model->arch, &request->picture, service->config->max_area,
-                     &err)) {
+    struct bw_served *served = complete(service, request, &err);
+    if (!served || bw_plan_make(&plan, &served->model->arch, &request->picture,
+                                service->config->max_area, &err)) {
         refuse(x, &err);
         return;
     }
-    struct generation *g = new_generation(service, x, form, request, &plan);
+    struct generation *g = new_generation(service, x, form, served, request, &plan);
     if (!g) {
         bw_err_set(&err, BW_ENOMEM, "out of memory");
         refuse(x, &err);
@@ -427,7 +438,6 @@ void bw_generate_quote(struct bw_service *service, struct bw_exchange *x)
 void bw_generate_handle_openai(struct bw_service *service, struct bw_exchange *x)
 {
     static const char *const offer[] = {"application/json"};
-    const struct bw_arch *arch = &service->model->arch;
     struct bw_request request;
     struct bw_err err = {0};
     char prompt[PROMPT_CHARS], accept[BW_HEADERS_LIMIT];
@@ -439,6 +449,12 @@ void bw_generate_handle_openai(struct bw_service *service, struct bw_exchange *x
         refuse(x, &err);
         return;
     }
+    const struct bw_served *served = complete(service, &request, &err);
+    if (!served) {
+        refuse(x, &err);
+        return;
+    }
+    const struct bw_arch *arch = &served->model->arch;
     bw_exchange_list(x, "Accept", accept, sizeof accept);
     if (bw_accept_choose(accept, offer, 1) < 0) {
         bw_err_set(&err, BW_ERANGE, "pictures come in application/json here");
