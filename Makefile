@@ -13,8 +13,7 @@ HOUSE  := -std=c11 -D_GNU_SOURCE -I. -I$(BUILD)/generated -fno-math-errno -ffp-c
           -Wmissing-prototypes -Wundef -Wvla -Wimplicit-fallthrough $(WERROR)
 COMPILE = $(CC) $(HOUSE) $(ISA) $(CPPFLAGS) $(CFLAGS) $(SANITIZE)
 LINK    = $(CC) -pthread $(CFLAGS) $(SANITIZE) $(LDFLAGS)
-LDLIBS  := -lmicrohttpd -luv -ljansson -lopenblas -ljpeg -lpng -lnettle -lm
-CLI_LDLIBS := $(LDLIBS) -lcurl
+LDLIBS  := -lmicrohttpd -luv -ljansson -lopenblas -ljpeg -lpng -lnettle -lcurl -lm
 
 # Debian packages: to build and run, to show, to test, to check.
 PACKAGES_BUILD := gcc make libc6-dev libmicrohttpd-dev libuv1-dev libjansson-dev libopenblas-dev \
@@ -97,7 +96,7 @@ $(BUILD)/brickworkd: $(call objects,$(BASE) $(SERVER))
 	@echo "  link $@"; $(LINK) -o $@ $^ $(LDLIBS)
 
 $(BUILD)/brickwork: $(call objects,$(BASE) $(CLI))
-	@echo "  link $@"; $(LINK) -o $@ $^ $(CLI_LDLIBS)
+	@echo "  link $@"; $(LINK) -o $@ $^ $(LDLIBS)
 
 # Unit tests may look into the server's modules, which are everything but its main().
 $(BUILD)/unit/%: $(BUILD)/tests/unit/%.o $(call objects,$(BASE) $(filter-out server/main.c,$(SERVER)) \
@@ -106,7 +105,8 @@ $(BUILD)/unit/%: $(BUILD)/tests/unit/%.o $(call objects,$(BASE) $(filter-out ser
 	@echo "  link $@"; $(LINK) -o $@ $^ $(LDLIBS)
 
 $(BUILD)/fuzz/%: $(BUILD)/tests/fuzz/%.o $(BUILD)/tests/fuzz/driver.o \
-                 $(call objects,$(BASE) server/config.c server/listen.c server/record.c)
+                 $(call objects,$(BASE) server/config.c server/listen.c server/record.c server/allow.c \
+                            server/signature.c)
 	@mkdir -p $(@D)
 	@echo "  link $@"; $(LINK) -o $@ $^ $(LDLIBS)
 

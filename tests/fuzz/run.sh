@@ -10,7 +10,8 @@ flags="-g -O1 -std=c11 -fno-math-errno -ffp-contract=off -pthread"
 flags="$flags -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all"
 
 objects=
-for source in $sources server/config.c server/listen.c server/record.c; do
+for source in $sources server/config.c server/listen.c server/record.c server/allow.c \
+    server/signature.c; do
     object=$build/$(echo "${source%.c}" | tr / _).o
     # shellcheck disable=SC2086
     clang $flags -D_GNU_SOURCE -I. -c -o "$object" "$source"
