@@ -7,12 +7,13 @@
 #include "base/text.h"
 
 #include <ctype.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-enum kind { TEXT, ADDRESS, INTEGER, CHOICE };
+enum kind { TEXT, ADDRESS, HOSTS, INTEGER, CHOICE };
 
 static const char *const levels[] = {"debug", "info", "warn", "error", "off", NULL};
 static const char *const precisions[] = {"auto", "bf16", "f32", NULL};
@@ -23,7 +24,7 @@ static const struct setting {
     const char *name;
     enum kind kind;
     size_t offset;
-    int64_t low, high;          // INTEGER: bounds; TEXT: high is the room
+    int64_t low, high;          // INTEGER: bounds; of texts high is the room
     const char *const *choices; // CHOICE: the value is the index
     const char *standard;       // the default
     const char *meaning;
@@ -55,6 +56,16 @@ static const struct setting {
      "open connections at a time"},
     {"request-timeout-ms", INTEGER, AT(request_timeout_ms), 100, 3600000, NULL, "30000",
      "time for a connection to send its next request"},
+    {"jobs-dir", TEXT, AT(jobs_dir), 0, BW_PATH_CHARS, NULL, "",
+     "directory that keeps jobs across restarts; empty: memory"},
+    {"jobs-keep-s", INTEGER, AT(jobs_keep_s), 1, 31536000, NULL, "3600",
+     "how long a finished job is kept"},
+    {"jobs-bytes", INTEGER, AT(jobs_bytes), 1 << 20, INT_MAX, NULL, "268435456",
+     "bytes of finished jobs to keep; beyond, the oldest go first"},
+    {"webhook-allow", HOSTS, AT(webhook_allow), 0, BW_ALLOW_CHARS, NULL, "",
+     "hosts webhooks may go to: host, host:port, *.domain, with commas; empty: no webhooks"},
+    {"webhook-secret-file", TEXT, AT(webhook_secret_file), 0, BW_PATH_CHARS, NULL, "",
+     "file with the secret that signs webhooks: whsec_ and base64, or 24 to 64 bytes"},
     {"log-level", CHOICE, AT(log_level), 0, 0, levels, "info", "debug, info, warn, error or off"},
     {"log-format", CHOICE, AT(log_format), 0, 0, formats, "logfmt", "logfmt or json"},
 };
@@ -99,7 +110,8 @@ static int set(struct bw_config *config, int index, const char *value, const cha
     int64_t number;
     switch (s->kind) {
     case ADDRESS:
-        if (bw_listen_check(value, &reason))
+    case HOSTS:
+        if (s->kind == ADDRESS ? bw_listen_check(value, &reason) : bw_allow_check(value, &reason))
             return bw_err_set(err, BW_ERANGE, "%s: %s: %s", from, s->name, reason.message);
         // fall through
     case TEXT:

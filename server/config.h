@@ -10,6 +10,7 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/path.h"
+#include "server/allow.h"
 #include "server/listen.h"
 
 #include <stdbool.h>
@@ -30,6 +31,11 @@ struct bw_config {
     int max_body_bytes;
     int connections;
     int request_timeout_ms;
+    char jobs_dir[BW_PATH_CHARS]; // "": jobs are kept in memory
+    int jobs_keep_s;
+    int jobs_bytes;                     // of all finished jobs together
+    char webhook_allow[BW_ALLOW_CHARS]; // "": webhooks are off
+    char webhook_secret_file[BW_PATH_CHARS];
     int log_level;  // enum bw_log_level
     int log_format; // enum bw_log_format
 

@@ -6,9 +6,10 @@
 #include "engine/kernels/kernels.h"
 #include "tests/unit/check.h"
 
+#include <limits.h>
 #include <unistd.h>
 
-enum { SETTINGS = 16, QUEUE = 6 /* its place among them */ };
+enum { SETTINGS = 21, QUEUE = 6 /* its place among them */ };
 
 /* The flags as main() passes them; NULL ends them. */
 static int read_config(struct bw_config *config, struct bw_err *err, const char *const *flags)
@@ -33,6 +34,8 @@ static void defaults(void)
     CHECK_TEXT(c.listen, "127.0.0.1:8080");
     CHECK(c.workers == 1 && c.threads == 0 && c.batch == 16 && c.queue == 256);
     CHECK_INT(c.precision, BW_PRECISION_AUTO);
+    CHECK(!*c.jobs_dir && c.jobs_keep_s == 3600 && c.jobs_bytes == 268435456);
+    CHECK(!*c.webhook_allow && !*c.webhook_secret_file);
     CHECK(c.max_area == 262144 && c.log_level == BW_LOG_INFO && c.log_format == BW_LOG_LOGFMT);
     CHECK(!c.help && !c.version && !c.check_only);
 }
@@ -119,6 +122,12 @@ static void bad_values(void)
                                          {"request-timeout-ms", "99"},
                                          {"request-timeout-ms", "3600001"},
                                          {"request-timeout-ms", "1e3"},
+                                         {"jobs-keep-s", "0"},
+                                         {"jobs-keep-s", "31536001"},
+                                         {"jobs-bytes", "1048575"},
+                                         {"jobs-bytes", "2147483648"},
+                                         {"webhook-allow", "https://example.com"},
+                                         {"webhook-allow", "a,,b"},
                                          {"log-level", "verbose"},
                                          {"log-level", ""},
                                          {"log-level", "INFO"},
@@ -196,10 +205,17 @@ static void check_shown(const char *model)
     REQUIRE(READ(&c, NULL, "--model", model, "--listen", "[::]:1", "--workers", "2", "--threads",
                  "1", "--precision", "f32", "--batch", "3", "--queue", "4096", "--max-area", "256",
                  "--max-body-bytes", "1024", "--connections", "8", "--request-timeout-ms", "100",
-                 "--log-level", "off", "--log-format", "json") == BW_OK);
+                 "--jobs-dir", "/var/lib/brick work", "--jobs-keep-s", "7", "--jobs-bytes",
+                 "2147483647", "--webhook-allow", "*.a.b:1, [::1],localhost",
+                 "--webhook-secret-file", "/run/a secret", "--log-level", "off", "--log-format",
+                 "json") == BW_OK);
     bw_config_show(&c, &text);
     CHECK_OF(apply(&again, text.data, NULL) == BW_OK, "%s", model);
     CHECK_TEXT(again.model, model);
+    CHECK_TEXT(again.jobs_dir, "/var/lib/brick work");
+    CHECK(again.jobs_keep_s == 7 && again.jobs_bytes == INT_MAX);
+    CHECK_TEXT(again.webhook_allow, "*.a.b:1, [::1],localhost");
+    CHECK_TEXT(again.webhook_secret_file, "/run/a secret");
     CHECK(again.workers == 2 && again.threads == 1 && again.batch == 3 && again.queue == 4096);
     CHECK_INT(again.precision, BW_PRECISION_F32);
     CHECK(again.log_level == BW_LOG_OFF && again.log_format == BW_LOG_JSON);
