@@ -13,11 +13,13 @@
 #include <string.h>
 #include <unistd.h>
 
-enum kind { TEXT, ADDRESS, NETWORKS, ORIGINS, INTEGER, CHOICE };
+enum kind { TEXT, ADDRESS, NETWORKS, ORIGINS, HOSTS, INTEGER, CHOICE };
 
 /* What a text of that kind has to be; "" passes where it is the default. */
-static int (*const checks[])(const char *value, struct bw_err *err) = {
-    [ADDRESS] = bw_listen_check, [NETWORKS] = bw_peers_check, [ORIGINS] = bw_cors_check};
+static int (*const checks[])(const char *value, struct bw_err *err) = {[ADDRESS] = bw_listen_check,
+                                                                       [NETWORKS] = bw_peers_check,
+                                                                       [ORIGINS] = bw_cors_check,
+                                                                       [HOSTS] = bw_allow_check};
 
 static const char *const switches[] = {"off", "on", NULL};
 static const char *const levels[] = {"debug", "info", "warn", "error", "off", NULL};
@@ -79,10 +81,10 @@ static const struct setting {
      "seconds a job is kept after its end"},
     {"jobs-bytes", INTEGER, AT(jobs_bytes), 1 << 20, INT_MAX, NULL, "268435456",
      "bytes of all jobs that are kept; beyond it the oldest go first"},
-    {"webhook-allow", TEXT, AT(webhook_allow), 0, BW_PATH_CHARS, NULL, "",
-     "hosts that may be told of a job's end, with commas; empty: none"},
+    {"webhook-allow", HOSTS, AT(webhook_allow), 0, BW_ALLOW_CHARS, NULL, "",
+     "hosts webhooks may go to: host, host:port, *.domain, with commas; empty: no webhooks"},
     {"webhook-secret-file", TEXT, AT(webhook_secret_file), 0, BW_PATH_CHARS, NULL, "",
-     "file with the secret that signs what they are told"},
+     "file with the secret that signs webhooks: whsec_ and base64, or 24 to 64 bytes"},
     {"log-level", CHOICE, AT(log_level), 0, 0, levels, "info", "debug, info, warn, error or off"},
     {"log-format", CHOICE, AT(log_format), 0, 0, formats, "logfmt", "logfmt or json"},
 };
@@ -130,6 +132,7 @@ static int set(struct bw_config *config, int index, const char *value, const cha
     case ADDRESS:
     case NETWORKS:
     case ORIGINS:
+    case HOSTS:
         if (checks[s->kind] && (*value || *s->standard) && checks[s->kind](value, &reason))
             return bw_err_set(err, BW_ERANGE, "%s: %s: %s", from, s->name, reason.message);
         if (strlen(value) >= (size_t)s->high)

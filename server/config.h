@@ -10,6 +10,7 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/path.h"
+#include "server/allow.h"
 #include "server/cors.h"
 #include "server/listen.h"
 #include "server/peers.h"
@@ -33,12 +34,13 @@ struct bw_config {
     int max_body_bytes;
     int connections;
     int request_timeout_ms;
-    char keys_file[BW_PATH_CHARS]; // "": no keys
-    int comments;                  // pictures say in their files what they were made with
-    char jobs_dir[BW_PATH_CHARS];  // "": jobs are kept in memory
-    int jobs_keep_s;               // after their end
-    int jobs_bytes;                // of all that are kept
-    char webhook_allow[BW_PATH_CHARS], webhook_secret_file[BW_PATH_CHARS];
+    char keys_file[BW_PATH_CHARS];      // "": no keys
+    int comments;                       // pictures say in their files what they were made with
+    char jobs_dir[BW_PATH_CHARS];       // "": jobs are kept in memory
+    int jobs_keep_s;                    // after their end
+    int jobs_bytes;                     // of all that are kept
+    char webhook_allow[BW_ALLOW_CHARS]; // "": webhooks are off
+    char webhook_secret_file[BW_PATH_CHARS];
     char trusted_proxies[BW_PEERS_CHARS];
     char cors_origins[BW_ORIGINS_CHARS];
     int log_level;  // enum bw_log_level

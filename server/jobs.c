@@ -116,18 +116,22 @@ static void abandon(struct running *r, enum bw_problem problem, const char *reas
 static void report(struct bw_jobs *jobs, const struct bw_record *record)
 {
     struct bw_request request;
-    char *text = describe(jobs, record);
+    char event[BW_OWNER_CHARS + BW_JOB_ID_CHARS + 24], *text = describe(jobs, record);
+    snprintf(event, sizeof event, "%s/%s/%lld", record->owner, record->id,
+             (long long)record->created_s);
     if (text && !bw_request_parse(&request, record->body, strlen(record->body), NULL) &&
         *request.webhook)
-        bw_webhook_send(jobs->webhook, request.webhook, record->id, text);
+        bw_webhook_send(jobs->webhook, request.webhook, event, text);
     free(text);
 }
 
 static void on_end_saved(void *context, const struct bw_err *err)
 {
     struct running *r = context;
-    const struct bw_record *record = bw_store_find(r->jobs->store, r->owner, r->id);
-    if (err->code) // it is kept in memory, so only a restart makes a difference
+    const struct bw_record *record = NULL;
+    if (err->code != BW_ECANCELLED) // else it was deleted meanwhile
+        record = bw_store_find(r->jobs->store, r->owner, r->id);
+    if (record && err->code) // it is kept in memory, so only a restart makes a difference
         bw_log_message(BW_LOG_ERROR, "job-not-saved", err->message);
     if (record)
         report(r->jobs, record);
@@ -215,11 +219,10 @@ static void on_saved(void *context, const struct bw_err *err)
 {
     struct running *r = context;
     struct bw_exchange *maker = r->maker;
-    const struct bw_record *record = bw_store_find(r->jobs->store, r->owner, r->id);
     r->maker = NULL;
     r->saved = !err->code;
-    if (maker && record)
-        respond(r->jobs, maker, r->status, record);
+    if (maker && r->saved)
+        respond(r->jobs, maker, r->status, bw_store_find(r->jobs->store, r->owner, r->id));
     else if (maker)
         bw_exchange_refuse(maker, bw_problem_of(err), err, NULL);
     if (r->saved)
@@ -441,10 +444,9 @@ void bw_jobs_delete(struct bw_service *service, struct bw_exchange *x)
     if (!record)
         return;
     struct running *r = find_running(service->jobs, record->owner, record->id);
-    bool under_way = r && r->saved && !r->ended; // otherwise the store calls back
-    bw_store_remove(service->jobs->store, record->owner, record->id);
-    if (under_way)
+    if (r && r->saved && !r->ended) // otherwise the store calls back
         abandon(r, BW_PROBLEM_CANCELLED, "the job was deleted");
+    bw_store_remove(service->jobs->store, record->owner, record->id);
     bw_exchange_respond(x, 204, NULL, NULL, 0);
 }
 
@@ -590,6 +592,7 @@ static void resume(void *context, const struct bw_record *record)
 
 void bw_jobs_resume(struct bw_jobs *jobs)
 {
+    bw_store_sweep(jobs->store, bw_unix_s());
     bw_store_each_unfinished(jobs->store, resume, jobs);
 }
 

@@ -220,7 +220,8 @@ static int serve(struct server *s)
 {
     struct bw_err err = {0};
     signal(SIGPIPE, SIG_IGN);
-    signal(SIGHUP, SIG_IGN); // until there is something to look at again
+    signal(SIGXFSZ, SIG_IGN); // a file that may not grow is an error of its writer
+    signal(SIGHUP, SIG_IGN);  // until there is something to look at again
     bw_log_setup((enum bw_log_level)s->config.log_level, (enum bw_log_format)s->config.log_format);
     s->service.config = &s->config;
     bw_metrics_init(&s->service.metrics);

@@ -2,14 +2,14 @@
  *
  * A file begins with a header of lines; the bytes of the pictures follow, one after the other:
  *
- *     brickwork-record 1 0000000345 SHA-256 of the rest of the header
+ *     brickwork-record 1 0000000390 SHA-256 of the rest of the header
  *     id plums-1
  *     owner alice
  *     fingerprint SHA-256
  *     created 1700000000
  *     outcome completed
  *     finished 1700000009
- *     body 18
+ *     body 17
  *     {"class":"plums"}
  *     result 2
  *     {}

@@ -192,6 +192,7 @@ static void set_options(const struct bw_webhook *w, struct message *m)
     curl_easy_setopt(easy, CURLOPT_FORBID_REUSE, 1L);
     curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
     curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+    curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L); // a timeout is one for a slow resolver, too
     curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long)w->timeout_ms);
     curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, discard);
     curl_easy_setopt(easy, CURLOPT_USERAGENT, "Brickwork/" BW_VERSION);
@@ -389,9 +390,10 @@ static int read_secret(struct bw_webhook *w, const char *path, struct bw_err *er
 int bw_webhook_new(struct bw_webhook **webhook, const struct bw_webhook_settings *settings,
                    struct bw_err *err)
 {
-    *webhook = NULL;
-    if (!settings->allow[strspn(settings->allow, " ")])
+    if (!settings->allow[strspn(settings->allow, " ")]) {
+        *webhook = NULL;
         return BW_OK;
+    }
     int code = bw_allow_check(settings->allow, err);
     if (code)
         return code;

@@ -8,7 +8,7 @@
 
 #include <unistd.h>
 
-enum { SETTINGS = 20, QUEUE = 7 /* its place among them */ };
+enum { SETTINGS = 26, QUEUE = 7 /* its place among them */ };
 
 /* The flags as main() passes them; NULL ends them. */
 static int read_config(struct bw_config *config, struct bw_err *err, const char *const *flags)
@@ -34,6 +34,8 @@ static void defaults(void)
     CHECK(c.workers == 1 && c.threads == 0 && c.batch == 16 && c.queue == 256);
     CHECK_INT(c.precision, BW_PRECISION_AUTO);
     CHECK(c.max_area == 262144 && c.log_level == BW_LOG_INFO && c.log_format == BW_LOG_LOGFMT);
+    CHECK(!*c.jobs_dir && c.jobs_keep_s == 3600 && c.jobs_bytes == 268435456);
+    CHECK(!*c.webhook_allow && !*c.webhook_secret_file && c.comments == 1);
     CHECK(!*c.admin_listen && !*c.keys_file && !*c.trusted_proxies && !*c.cors_origins);
     CHECK(!c.help && !c.version && !c.check_only);
 }
@@ -98,6 +100,13 @@ static void bad_values(void)
                                          {"listen", "[::1:80"},
                                          {"listen", "[]:80"},
                                          {"admin-listen", "9090"},
+                                         {"comments", "yes"},
+                                         {"jobs-keep-s", "0"},
+                                         {"jobs-keep-s", "31536001"},
+                                         {"jobs-bytes", "1048575"},
+                                         {"jobs-bytes", "2147483648"},
+                                         {"webhook-allow", "https://example.com"},
+                                         {"webhook-allow", "a,,b"},
                                          {"trusted-proxies", "10.0.0.1/8"},
                                          {"trusted-proxies", "localhost"},
                                          {"cors-origins", "a.example"},

@@ -209,7 +209,7 @@ static void *receive(void *context)
 {
     struct receiver *r = context;
     int left_open[8], open_count = 0;
-    for (int fd; (fd = accept(r->fd, NULL, NULL)) >= 0;) {
+    for (int fd; r->count < MOST_REQUESTS && (fd = accept(r->fd, NULL, NULL)) >= 0;) {
         char *request = read_request(fd);
         pthread_mutex_lock(&r->lock);
         while (r->is_held)
