@@ -539,6 +539,8 @@ void bw_jobs_quiet(struct bw_jobs *jobs)
     bw_store_quiet(jobs->store);
     while (jobs->running)
         forget(jobs->running);
+    bw_webhook_free(jobs->webhook, WEBHOOK_GRACE_MS);
+    jobs->webhook = NULL;
 }
 
 void bw_jobs_free(struct bw_jobs *jobs)
