@@ -435,14 +435,17 @@ static bool pair_at(const struct bw_buf *pairs, int i, const char **name, const 
     return false;
 }
 
+/* The library sees to it when the handler is done: nothing a handler calls runs another one. */
 static void go_on(struct bw_exchange *x)
 {
     x->suspended = false;
     bw_watch_free(x->watch);
     x->watch = NULL;
     MHD_resume_connection(x->mhd);
-    x->http->run_again = true; // in case it is running already
-    run(x->http);
+    if (x->http->running)
+        x->http->run_again = true;
+    else
+        bw_timer_start(x->http->timeout, 0, 0);
 }
 
 /* Send the answer off with these fields and those that every answer has. */

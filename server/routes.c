@@ -87,7 +87,11 @@ static void handle_openapi(struct bw_service *service, struct bw_exchange *x)
 
 static void handle_capabilities(struct bw_service *service, struct bw_exchange *x)
 {
-    bw_cards_capabilities(service, x, 0, (struct bw_features){0});
+    const struct bw_config *config = service->config;
+    const struct bw_features features = {.keys = *config->keys_file,
+                                         .webhooks = *config->webhook_allow,
+                                         .durable_jobs = *config->jobs_dir};
+    bw_cards_capabilities(service, x, config->jobs_keep_s, features);
 }
 
 static const struct route {
