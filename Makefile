@@ -24,7 +24,7 @@ PACKAGES_TEST  := $(PACKAGES_BUILD) python3-pil python3-numpy python3-jsonschema
 PACKAGES_CHECK := $(PACKAGES_BUILD) clang-format
 
 BASE   := $(wildcard base/*.c engine/*.c engine/kernels/*.c image/*.c api/*.c)
-SERVER := $(wildcard server/*.c) server/assets.S
+SERVER := $(wildcard server/*.c) server/asset_bytes.S
 CLI    := $(wildcard cli/*.c)
 FUZZED := $(addprefix server/,allow.c config.c cors.c keys.c listen.c peers.c record.c signature.c trace_context.c)
 UNITS  := $(wildcard tests/unit/*.c)
@@ -131,7 +131,7 @@ $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
 	@echo "  cc   $@"; $(COMPILE) -MMD -MP -c -o $@ $<
 
-$(BUILD)/%.o: %.S $(BUILD)/generated/openapi.json
+$(BUILD)/%.o: %.S server/assets.h $(BUILD)/generated/openapi.json $(wildcard web/*)
 	@mkdir -p $(@D)
 	@echo "  cc   $@"; $(COMPILE) -c -o $@ $<
 

@@ -7,6 +7,7 @@
 #include "server/cards.h"
 #include "server/generate.h"
 #include "server/jobs.h"
+#include "server/pages.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -115,6 +116,9 @@ static const struct route {
     {"GET", "/readyz", handle_readyz},
     {"GET", "/metrics", handle_metrics},
     {"GET", "/openapi.json", handle_openapi},
+    {"GET", "/docs", bw_pages_handle},
+    {"GET", "/", bw_pages_handle},
+    {"GET", "/assets/{name}", bw_pages_handle},
 };
 
 enum { ROUTES = sizeof routes / sizeof *routes };
