@@ -8,6 +8,9 @@
 #include "base/buf.h"
 
 #include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 char *bw_job_render(const struct bw_job_view *v)
 {
@@ -60,4 +63,58 @@ char *bw_job_failure(const char *request, int step, int steps, const char *probl
                 "\"problem\":%s}",
                 request, step, steps, problem);
     return bw_buf_steal(&out);
+}
+
+/* A part of a result, through the reader of requests. False if it is none. */
+static bool read_request(json_t *object, struct bw_request *out)
+{
+    char *text = json_dumps(object, JSON_COMPACT);
+    bool good = text && !bw_request_parse(out, text, strlen(text), NULL);
+    free(text);
+    return good;
+}
+
+static bool read_image(json_t *json, struct bw_image *image)
+{
+    json_t *skip = json_object_get(json, "skip"), *wrapped = json_pack("{s:O}", "skip", skip);
+    struct bw_request request;
+    bool good = wrapped && read_request(wrapped, &request);
+    json_decref(wrapped);
+    *image =
+        (struct bw_image){.skip = good ? request.picture.skip : (struct bw_skip){0},
+                          .excess_loss = json_number_value(json_object_get(json, "excess_loss"))};
+    return good;
+}
+
+int bw_job_parse(const char *result, struct bw_generation *g, struct bw_image *images,
+                 char digest[BW_JOB_DIGEST_CHARS], struct bw_err *err)
+{
+    struct bw_timings t;
+    json_t *root = json_loads(result, 0, NULL), *request = NULL, *pictures = NULL;
+    const char *model = "";
+    *g = (struct bw_generation){.images = images, .model_digest = digest};
+    bool good =
+        !json_unpack(root, "{s:o, s:o, s:s, s:{s:F, s:F, s:F, s:F, s:F}, s:{s:i, s:F}}", "request",
+                     &request, "images", &pictures, "model_digest", &model, "timings", "queue_ms",
+                     &t.queue_ms, "compute_ms", &t.compute_ms, "encode_ms", &t.encode_ms,
+                     "total_ms", &t.total_ms, "predicted_ms", &t.predicted_ms, "cost",
+                     "evaluations", &g->evaluations, "gigaflops", &g->gigaflops) &&
+        read_request(request, &g->request) && json_array_size(pictures) == (size_t)g->request.count;
+    for (int i = 0; good && i < g->request.count; i++)
+        good = read_image(json_array_get(pictures, (size_t)i), &images[i]);
+    if (good) {
+        g->timings = t;
+        snprintf(digest, BW_JOB_DIGEST_CHARS, "%s", model);
+    }
+    json_decref(root);
+    return good ? BW_OK : bw_err_set(err, BW_ESYNTAX, "not the result of a job");
+}
+
+char *bw_job_problem(const char *result, int *status)
+{
+    json_t *root = json_loads(result, 0, NULL), *problem = json_object_get(root, "problem");
+    *status = (int)json_integer_value(json_object_get(problem, "status"));
+    char *text = *status ? json_dumps(problem, JSON_COMPACT) : NULL;
+    json_decref(root);
+    return text;
 }

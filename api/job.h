@@ -12,6 +12,8 @@
 
 #include <stdint.h>
 
+enum { BW_JOB_DIGEST_CHARS = 65 };
+
 struct bw_job_view {
     const char *id;      // letters, digits, '_', '.', '-'
     int64_t created_s;   // since 1970
@@ -30,5 +32,15 @@ char *bw_job_result(const char *id, const struct bw_generation *generation);
 /* The end of a job that failed. `request`, `step` and `steps` as in a view; `problem`: text of
  * bw_problem_render(). */
 char *bw_job_failure(const char *request, int step, int steps, const char *problem);
+
+/* Read back what bw_job_result() made: everything of a generation but its id and the bytes of its
+ * pictures. `images` [BW_MAX_COUNT] and `digest` are filled and pointed to. BW_ESYNTAX: it is
+ * something else, and the outputs are half filled. */
+int bw_job_parse(const char *result, struct bw_generation *generation, struct bw_image *images,
+                 char digest[BW_JOB_DIGEST_CHARS], struct bw_err *err);
+
+/* The problem that bw_job_failure() was given, and the HTTP status it stands for; NULL: there is
+ * none, or no memory. */
+char *bw_job_problem(const char *result, int *status);
 
 #endif

@@ -5,37 +5,31 @@
 #include "api/json.h"
 #include "base/text.h"
 
-#include <ctype.h>
 #include <string.h>
-#include <strings.h>
 
-struct reading {
-    struct bw_request *request;
-    char *prompt;
-    size_t prompt_room;
-};
+enum { MAX_OPENAI_PARTIALS = 3 };
 
 static int read_model(const json_t *value, const char *pointer, void *out, struct bw_err *err)
 {
-    struct bw_request *r = ((struct reading *)out)->request;
+    struct bw_request *r = &((struct bw_images_request *)out)->request;
     return bw_json_text(value, pointer, r->model, sizeof r->model, err);
 }
 
 static int read_prompt(const json_t *value, const char *pointer, void *out, struct bw_err *err)
 {
-    struct reading *r = out;
-    return bw_json_text(value, pointer, r->prompt, r->prompt_room, err);
+    struct bw_images_request *r = out;
+    return bw_json_text(value, pointer, r->prompt, sizeof r->prompt, err);
 }
 
 static int read_count(const json_t *value, const char *pointer, void *out, struct bw_err *err)
 {
-    struct bw_request *r = ((struct reading *)out)->request;
+    struct bw_request *r = &((struct bw_images_request *)out)->request;
     return bw_json_int(value, pointer, 1, BW_MAX_COUNT, &r->count, err);
 }
 
 static int read_size(const json_t *value, const char *pointer, void *out, struct bw_err *err)
 {
-    struct bw_picture *p = &((struct reading *)out)->request->picture;
+    struct bw_picture *p = &((struct bw_images_request *)out)->request.picture;
     const char *text = json_string_value(value);
     if (!text || (strcmp(text, "auto") && !bw_text_to_size(text, &p->width, &p->height)))
         return bw_err_set_field(err, BW_ERANGE, pointer,
@@ -46,7 +40,7 @@ static int read_size(const json_t *value, const char *pointer, void *out, struct
 static int read_output_format(const json_t *value, const char *pointer, void *out,
                               struct bw_err *err)
 {
-    struct bw_request *r = ((struct reading *)out)->request;
+    struct bw_request *r = &((struct bw_images_request *)out)->request;
     const char *name = json_string_value(value);
     if (!name || !bw_format_named(name, &r->format))
         return bw_err_set_field(err, BW_ERANGE, pointer, "not one of png, jpeg, webp");
@@ -56,7 +50,7 @@ static int read_output_format(const json_t *value, const char *pointer, void *ou
 static int read_output_compression(const json_t *value, const char *pointer, void *out,
                                    struct bw_err *err)
 {
-    struct bw_request *r = ((struct reading *)out)->request;
+    struct bw_request *r = &((struct bw_images_request *)out)->request;
     int quality, code = bw_json_int(value, pointer, 0, 100, &quality, err);
     if (!code)
         r->quality = quality ? quality : 1;
@@ -83,7 +77,7 @@ const char *bw_openai_quality(const struct bw_skip *asked)
 
 static int read_quality(const json_t *value, const char *pointer, void *out, struct bw_err *err)
 {
-    struct bw_skip *skip = &((struct reading *)out)->request->picture.skip;
+    struct bw_skip *skip = &((struct bw_images_request *)out)->request.picture.skip;
     const char *name = json_string_value(value);
     for (int i = 0; name && i < QUALITIES; i++) {
         if (strcmp(name, qualities[i].name))
@@ -125,10 +119,17 @@ static int read_background(const json_t *value, const char *pointer, void *out, 
 
 static int read_stream(const json_t *value, const char *pointer, void *out, struct bw_err *err)
 {
-    (void)out;
-    return json_is_false(value)
-               ? BW_OK
-               : bw_err_set_field(err, BW_ERANGE, pointer, "only false is supported");
+    if (!json_is_boolean(value))
+        return bw_err_set_field(err, BW_ERANGE, pointer, "not true or false");
+    ((struct bw_images_request *)out)->stream = json_is_true(value);
+    return BW_OK;
+}
+
+static int read_partial_images(const json_t *value, const char *pointer, void *out,
+                               struct bw_err *err)
+{
+    struct bw_request *r = &((struct bw_images_request *)out)->request;
+    return bw_json_int(value, pointer, 0, MAX_OPENAI_PARTIALS, &r->partial_images, err);
 }
 
 /* Who the end user is makes no difference here. */
@@ -139,118 +140,37 @@ static int read_user(const json_t *value, const char *pointer, void *out, struct
     return bw_json_text(value, pointer, ignored, sizeof ignored, err);
 }
 
-int bw_openai_parse(struct bw_request *request, char *prompt, size_t prompt_room, const char *body,
-                    size_t length, struct bw_err *err)
+static const struct bw_json_field images_fields[] = {
+    {"model", read_model},
+    {"prompt", read_prompt},
+    {"n", read_count},
+    {"size", read_size},
+    {"quality", read_quality},
+    {"output_format", read_output_format},
+    {"output_compression", read_output_compression},
+    {"response_format", read_response_format},
+    {"background", read_background},
+    {"stream", read_stream},
+    {"partial_images", read_partial_images},
+    {"user", read_user},
+    {NULL, NULL},
+};
+
+int bw_openai_parse(struct bw_images_request *out, const char *body, size_t length,
+                    struct bw_err *err)
 {
-    static const struct bw_json_field fields[] = {
-        {"model", read_model},
-        {"prompt", read_prompt},
-        {"n", read_count},
-        {"size", read_size},
-        {"quality", read_quality},
-        {"output_format", read_output_format},
-        {"output_compression", read_output_compression},
-        {"response_format", read_response_format},
-        {"background", read_background},
-        {"stream", read_stream},
-        {"user", read_user},
-        {NULL, NULL},
-    };
     json_t *root = bw_json_object(body, length, err);
     if (!root)
         return BW_ESYNTAX;
-    struct bw_request out = bw_request_default();
-    out.format = BW_FORMAT_PNG;
-    *prompt = '\0';
-    int code = bw_json_read(root, "", fields, &(struct reading){&out, prompt, prompt_room}, err);
+    struct bw_images_request read = {.request = bw_request_default()};
+    read.request.format = BW_FORMAT_PNG;
+    int code = bw_json_read(root, "", images_fields, &read, err);
     json_decref(root);
-    if (!code && !*prompt)
+    if (!code && !*read.prompt)
         code = bw_err_set_field(err, BW_ERANGE, "/prompt", "a prompt is required");
+    if (!code && read.request.partial_images && !read.stream)
+        code = bw_err_set_field(err, BW_ERANGE, "/partial_images", "only with stream true");
     if (!code)
-        *request = out;
+        *out = read;
     return code;
-}
-
-static bool is_letter(char c)
-{
-    return isalnum((unsigned char)c) || (unsigned char)c >= 0x80;
-}
-
-/* The next run of letters at *text; its length, 0 at the end. */
-static size_t next_word(const char **text)
-{
-    size_t length = 0;
-    while (**text && !is_letter(**text))
-        (*text)++;
-    while (is_letter((*text)[length]))
-        length++;
-    return length;
-}
-
-enum { ROOTS = 4 };
-
-/* A word that this one may be the plural of: its first `length` letters, with a 'y' after them or
- * not. */
-struct root {
-    size_t length; // 0: there is none
-    bool y;
-};
-
-/* The word itself, and what it is without -s, -es, and -ies: lemons, mangoes, cherries. */
-static struct root root_of(const char *word, size_t length, int which)
-{
-    static const char *const endings[ROOTS] = {"", "s", "es", "ies"};
-    size_t cut = strlen(endings[which]);
-    if (length < cut + (cut ? 2 : 1) || strncasecmp(word + length - cut, endings[which], cut) != 0)
-        return (struct root){0, false};
-    if (which == 0 && (word[length - 1] | 32) == 'y')
-        return (struct root){length - 1, true};
-    return (struct root){length - cut, which == 3};
-}
-
-/* The same word, singular and plural aside. */
-static bool is_same_word(const char *a, size_t a_length, const char *b, size_t b_length)
-{
-    for (int i = 0; i < ROOTS; i++) {
-        struct root x = root_of(a, a_length, i);
-        for (int j = 0; x.length && j < ROOTS; j++) {
-            struct root y = root_of(b, b_length, j);
-            if (x.length == y.length && x.y == y.y && strncasecmp(a, b, x.length) == 0)
-                return true;
-        }
-    }
-    return false;
-}
-
-static bool holds_word(const char *text, const char *word, size_t length)
-{
-    size_t count;
-    for (; (count = next_word(&text)) > 0; text += count) {
-        if (is_same_word(text, count, word, length))
-            return true;
-    }
-    return false;
-}
-
-static bool holds_all_words(const char *prompt, const char *name)
-{
-    size_t length;
-    bool any = false;
-    for (; (length = next_word(&name)) > 0; name += length) {
-        if (!holds_word(prompt, name, length))
-            return false;
-        any = true;
-    }
-    return any;
-}
-
-int bw_openai_class(const char *prompt, const char (*class_names)[BW_NAME_CHARS], int class_count)
-{
-    int best = -1;
-    for (int i = 0; i < class_count; i++) {
-        if (holds_all_words(prompt, class_names[i]) &&
-            (best < 0 || strlen(class_names[i]) > strlen(class_names[best])))
-            best = i;
-    }
-    return best;
 }

@@ -73,34 +73,3 @@ char *bw_quote_render(const struct bw_quote *q)
     }
     return root ? bw_json_render(root) : NULL;
 }
-
-static json_t *card_json(const struct bw_model_card *c)
-{
-    json_t *classes = json_array(), *bricks = json_array(), *presets = json_array();
-    for (int i = 0; i < c->class_count; i++)
-        json_array_append_new(classes, json_string(c->class_names[i]));
-    for (int k = 0; k < c->brick_count; k++)
-        json_array_append_new(bricks,
-                              json_pack("{s:i, s:i, s:i, s:f}", "size", c->bricks[k].size, "patch",
-                                        c->bricks[k].patch, "depth", c->bricks[k].depth,
-                                        "gigaflops", c->bricks[k].gigaflops));
-    for (const char *const *p = c->presets; *p; p++)
-        json_array_append_new(presets, json_string(*p));
-    json_t *sizes =
-        json_pack("{s:i, s:i, s:i, s:i}", "default", c->image_size, "min_side", c->min_size,
-                  "side_multiple", c->side_multiple, "max_area", c->max_area);
-    return json_pack("{s:s, s:s, s:I, s:s, s:s, s:I, s:I, s:s, s:s, s:o, s:o, s:o, s:o}", "id",
-                     c->name, "object", "model", "created", (json_int_t)c->created_s, "owned_by",
-                     "brickwork", "digest", c->digest, "file_bytes", (json_int_t)c->file_bytes,
-                     "parameters", (json_int_t)c->parameters, "license", c->license, "source",
-                     c->source, "sizes", sizes, "classes", classes, "bricks", bricks, "presets",
-                     presets);
-}
-
-char *bw_models_render(const struct bw_model_card *cards, int count)
-{
-    json_t *data = json_array();
-    for (int i = 0; i < count; i++)
-        json_array_append_new(data, card_json(&cards[i]));
-    return bw_json_render(json_pack("{s:s, s:o}", "object", "list", "data", data));
-}

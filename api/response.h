@@ -1,6 +1,6 @@
 /* Response: the JSON bodies of success.
  *
- * openapi.yaml, schemas Generation, ImagesResponse, Quote and ModelList, is the contract. Every
+ * openapi.yaml, schemas Generation, ImagesResponse and Quote, is the contract. Every
  * function returns text that the caller free()s, or NULL without memory. Any thread.
  */
 #ifndef BW_API_RESPONSE_H
@@ -67,25 +67,5 @@ struct bw_quote {
 };
 
 char *bw_quote_render(const struct bw_quote *quote);
-
-struct bw_brick_card {
-    int size, patch, depth;
-    double gigaflops; // of one evaluation at the model's own size
-};
-
-/* What GET /v1/models says of a model. */
-struct bw_model_card {
-    const char *name, *digest, *license, *source;
-    int64_t created_s; // when it was loaded
-    int64_t file_bytes, parameters;
-    int image_size, min_size, side_multiple, max_area;
-    int class_count;
-    const char (*class_names)[BW_NAME_CHARS]; // [class_count]
-    int brick_count;
-    struct bw_brick_card bricks[BW_MAX_BRICKS];
-    const char *presets[8]; // ends with NULL
-};
-
-char *bw_models_render(const struct bw_model_card *cards, int count);
 
 #endif

@@ -24,11 +24,12 @@ enum { BW_MAX_TEAMS = 64, BW_MAX_CALL = 64, BW_CLIENT_CHARS = 64, BW_MAX_CLIENTS
 
 /* One picture. */
 struct bw_task {
-    const struct bw_arch *arch;
-    struct bw_ladder *ladder; // the owner's
-    struct bw_plan *plan;     // the owner's; masks are written as steps are taken
-    bool automatic;           // the ladder may be climbed
-    double gigaflops;         // of the whole picture on rung 0
+    const struct bw_arch *arch; // of its model
+    struct bw_price *price;     // of its model; learns, so it belongs to whoever owns the board
+    struct bw_ladder *ladder;   // the owner's
+    struct bw_plan *plan;       // the owner's; masks are written as steps are taken
+    bool automatic;             // the ladder may be climbed
+    double gigaflops;           // of the whole picture on rung 0
     enum bw_priority priority;
     double arrived_ms;
     double due_ms;   // INFINITY: nobody waits for a certain moment
@@ -61,7 +62,6 @@ struct bw_rules {
     double target_ms;  // latency meant for automatic pictures without deadline; 0: none
     int most_pictures; // in one call of the network
     int busy_tokens;   // a call in which every brick has so many takes no more pictures
-    const struct bw_price *price;
 };
 
 struct bw_board {

@@ -38,7 +38,8 @@ static const struct setting {
     {"admin-listen", ADDRESS, AT(admin_listen), 0, BW_ADDRESS_CHARS, NULL, "",
      "host:port for /metrics, /livez and /readyz; /metrics is then only there; empty: none"},
     {"model", TEXT, AT(model), 0, BW_PATH_CHARS, NULL, "",
-     "model file; empty: the one that came along"},
+     "model file, or directory of *.safetensors files, the first by name the default; empty: the "
+     "one that came along"},
     {"workers", INTEGER, AT(workers), 1, 64, NULL, "1",
      "pictures in progress are split among these"},
     {"threads", INTEGER, AT(threads), 0, 256, NULL, "0", "threads of a worker; 0: cores / workers"},

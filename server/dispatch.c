@@ -11,11 +11,10 @@ static struct bw_job *job_of(struct bw_task *task)
     return (struct bw_job *)((char *)task - offsetof(struct bw_job, task));
 }
 
-int bw_dispatch_init(struct bw_dispatch *dispatch, const struct bw_arch *arch,
-                     const struct bw_rules *rules, const struct bw_price *price, struct bw_err *err)
+int bw_dispatch_init(struct bw_dispatch *dispatch, const struct bw_rules *rules, struct bw_err *err)
 {
     int room = rules->most_waiting + rules->teams + BW_MAX_COUNT;
-    struct bw_dispatch d = {.arch = arch, .price = *price};
+    struct bw_dispatch d = {0};
     int code = bw_board_init(&d.board, rules, room, err);
     if (code)
         return code;
@@ -25,7 +24,6 @@ int bw_dispatch_init(struct bw_dispatch *dispatch, const struct bw_arch *arch,
         return bw_err_set(err, BW_ENOMEM, "out of memory for %d pictures", room);
     }
     *dispatch = d;
-    dispatch->board.rules.price = &dispatch->price;
     return BW_OK;
 }
 
@@ -39,16 +37,17 @@ void bw_dispatch_release(struct bw_dispatch *dispatch)
 /* ---- admission ---- */
 
 /* (Re)make the ladders for so many steps. */
-static int set_ladders(struct bw_dispatch *d, struct bw_job *jobs, int count, int steps,
-                       bool automatic, struct bw_err *err)
+static int set_ladders(struct bw_job *jobs, int count, int steps, bool automatic,
+                       struct bw_err *err)
 {
     int code = BW_OK;
     for (int i = 0; !code && i < count; i++) {
-        bw_ladder_release(&jobs[i].ladder);
-        jobs[i].plan.steps = steps;
-        jobs[i].task.rung = 0;
-        jobs[i].task.gigaflops = bw_plan_flops(&jobs[i].plan, d->arch) / 1e9;
-        code = bw_ladder_init(&jobs[i].ladder, d->arch, &jobs[i].plan, automatic, &d->price, err);
+        struct bw_task *t = &jobs[i].task;
+        bw_ladder_release(t->ladder);
+        t->plan->steps = steps;
+        t->rung = 0;
+        t->gigaflops = bw_plan_flops(t->plan, t->arch) / 1e9;
+        code = bw_ladder_init(t->ladder, t->arch, t->plan, automatic, t->price, err);
     }
     return code;
 }
@@ -56,7 +55,7 @@ static int set_ladders(struct bw_dispatch *d, struct bw_job *jobs, int count, in
 static int try_steps(struct bw_dispatch *d, struct bw_job *jobs, struct bw_task **tasks, int count,
                      int steps, double now_ms, struct bw_verdict *verdict, struct bw_err *err)
 {
-    int code = set_ladders(d, jobs, count, steps, true, err);
+    int code = set_ladders(jobs, count, steps, true, err);
     if (!code)
         *verdict = bw_policy_admit(&d->board, tasks, count, now_ms, d->forecasts);
     return code;
@@ -89,7 +88,7 @@ static int decide(struct bw_dispatch *d, struct bw_job *jobs, struct bw_task **t
     bool automatic = tasks[0]->automatic;
     struct bw_plan asked = jobs[0].plan;
     struct bw_verdict cheaper = {0};
-    int code = set_ladders(d, jobs, count, asked.steps, automatic, err);
+    int code = set_ladders(jobs, count, asked.steps, automatic, err);
     if (code)
         return code;
     answer->steps = 0;
@@ -100,7 +99,7 @@ static int decide(struct bw_dispatch *d, struct bw_job *jobs, struct bw_task **t
     if (answer->steps && automatic)
         answer->verdict = cheaper;
     else
-        code = set_ladders(d, jobs, count, asked.steps, automatic, err);
+        code = set_ladders(jobs, count, asked.steps, automatic, err);
     if (!answer->steps && automatic) // with the fewest steps it may be had sooner
         answer->verdict.retry_ms = cheaper.retry_ms;
     return err->code ? err->code : code;
@@ -113,7 +112,7 @@ static void price_anew(struct bw_dispatch *d, double now_ms)
     d->priced_ms = now_ms;
     for (int i = 0; i < d->board.count; i++) {
         struct bw_task *t = d->board.tasks[i];
-        bw_ladder_reprice(t->ladder, d->arch, t->plan, &d->price);
+        bw_ladder_reprice(t->ladder, t->arch, t->plan, t->price);
     }
 }
 
@@ -125,7 +124,6 @@ int bw_dispatch_offer(struct bw_dispatch *d, const char *client, struct bw_job *
     int place = bw_board_client(&d->board, client);
     for (int i = 0; i < count; i++) {
         struct bw_task *t = tasks[i] = &jobs[i].task;
-        t->arch = d->arch;
         t->ladder = &jobs[i].ladder;
         t->plan = &jobs[i].plan;
         t->client = place;
@@ -163,7 +161,7 @@ int bw_dispatch_take(struct bw_dispatch *d, int team, double now_ms, struct bw_j
         return 0;
     bw_board_begin(&d->board, team, tasks, count, now_ms);
     struct bw_work work = work_of(tasks, count);
-    double free_ms = now_ms + bw_price_ms(&d->price, &work);
+    double free_ms = now_ms + bw_price_ms(tasks[0]->price, &work);
     for (int i = 0; i < count; i++) {
         tasks[i]->free_ms = free_ms;
         jobs[i] = job_of(tasks[i]);
@@ -188,12 +186,12 @@ int bw_dispatch_give(struct bw_dispatch *d, struct bw_job **jobs, int count, dou
     }
     struct bw_work work = work_of(tasks, count);
     if (whole)
-        bw_price_learn(&d->price, &work, now_ms - began_ms);
+        bw_price_learn(tasks[0]->price, &work, now_ms - began_ms);
     bw_board_end(&d->board, tasks, count, began_ms, now_ms);
     for (int i = 0; i + over < count;) {
         struct bw_job *job = jobs[i];
         if (!is_over(job)) {
-            bw_ladder_reprice(&job->ladder, d->arch, &job->plan, &d->price);
+            bw_ladder_reprice(&job->ladder, job->task.arch, &job->plan, job->task.price);
             i++;
             continue;
         }

@@ -1,4 +1,4 @@
-/* Dispatch: one board with its price list, and the three things that happen to it: a request is
+/* Dispatch: one board, and the three things that happen to it: a request is
  * offered, a team takes pictures, a team gives them back.
  *
  * Time is what the caller says it is: the scheduler calls with the clock's and under a lock, the
@@ -11,9 +11,7 @@
 #include "server/policy.h"
 
 struct bw_dispatch {
-    const struct bw_arch *arch;
     struct bw_board board;
-    struct bw_price price;
     struct bw_forecast *forecasts; // [room]
     double priced_ms;              // when all ladders were last priced
 };
@@ -25,17 +23,15 @@ struct bw_answer {
                // no
 };
 
-/* `arch` must outlive it; the price is copied; it may not be moved. BW_ENOMEM. */
-int bw_dispatch_init(struct bw_dispatch *dispatch, const struct bw_arch *arch,
-                     const struct bw_rules *rules, const struct bw_price *price,
+/* BW_ENOMEM. */
+int bw_dispatch_init(struct bw_dispatch *dispatch, const struct bw_rules *rules,
                      struct bw_err *err);
 void bw_dispatch_release(struct bw_dispatch *dispatch);
 
-/* Put `count` jobs (an array; plans made, alike but for the index; tasks told what the request
- * wants) of one client on the board, all or none. If need be an automatic picture gets fewer steps,
- * but not less than half. With `only_ask` nothing is put anywhere. In either case the jobs then
- * have ladders, which the caller releases when they are over, and rungs. BW_EBUSY: refused, the
- * answer says why; BW_ENOMEM. */
+/* Put `count` jobs (an array; bw_job_init() made them for one request) of one client on the board,
+ * all or none. If need be an automatic picture gets fewer steps, but not less than half. With
+ * `only_ask` nothing is put anywhere. In either case the jobs then have ladders, which the caller
+ * releases when they are over, and rungs. BW_EBUSY: refused, the answer says why; BW_ENOMEM. */
 int bw_dispatch_offer(struct bw_dispatch *dispatch, const char *client, struct bw_job *jobs,
                       int count, bool only_ask, double now_ms, struct bw_answer *answer,
                       struct bw_err *err);

@@ -4,7 +4,7 @@
 #include <math.h>
 
 void bw_job_init(struct bw_job *job, const struct bw_request *request, const struct bw_plan *plan,
-                 int number, double arrived_ms, void *owner)
+                 struct bw_price *price, int number, double arrived_ms, void *owner)
 {
     bool has_deadline = request->deadline_ms > 0;
     job->owner = owner;
@@ -15,6 +15,8 @@ void bw_job_init(struct bw_job *job, const struct bw_request *request, const str
     job->progressive = request->progressive;
     job->admitted_ms = arrived_ms;
     job->task = (struct bw_task){
+        .arch = price->arch,
+        .price = price,
         .automatic = request->picture.skip.kind == BW_SKIP_AUTO,
         .priority = request->priority,
         .arrived_ms = arrived_ms,

@@ -19,6 +19,7 @@ struct bw_job {
     struct bw_job *next; // in whatever list holds the job
     void *owner;         // of the loop: the request this picture belongs to
 
+    struct bw_served *served; // the model it is made with, retained by the owner
     struct bw_plan plan;
     struct bw_ladder ladder;
     struct bw_task task;
@@ -37,8 +38,9 @@ struct bw_job {
     double admitted_ms, predicted_ms, started_ms, computed_ms, encoded_ms; // bw_now_ms()
 };
 
-/* Picture `number` of a request that arrived then; nothing has been decided about it yet. */
+/* Picture `number` of a request that arrived then, of the model with that price; nothing has been
+ * decided about it yet. */
 void bw_job_init(struct bw_job *job, const struct bw_request *request, const struct bw_plan *plan,
-                 int number, double arrived_ms, void *owner);
+                 struct bw_price *price, int number, double arrived_ms, void *owner);
 
 #endif

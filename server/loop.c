@@ -24,6 +24,12 @@ struct bw_timer {
     void *context;
 };
 
+struct work {
+    uv_work_t request;
+    bw_loop_fn *work, *done;
+    void *context;
+};
+
 struct signal_watch {
     uv_signal_t signal;
     bw_loop_fn *fn;
@@ -99,6 +105,30 @@ void bw_loop_on_wake(struct bw_loop *loop, bw_loop_fn *fn, void *context)
 {
     loop->on_wake = fn;
     loop->wake_context = context;
+}
+
+static void on_work(uv_work_t *request)
+{
+    struct work *w = request->data;
+    w->work(w->context);
+}
+
+static void on_done(uv_work_t *request, int status)
+{
+    struct work *w = request->data;
+    (void)status; // nobody cancels
+    w->done(w->context);
+    free(w);
+}
+
+int bw_loop_work(struct bw_loop *loop, bw_loop_fn *work, bw_loop_fn *done, void *context)
+{
+    struct work *w = calloc(1, sizeof *w);
+    if (!w)
+        return BW_ENOMEM;
+    *w = (struct work){.request.data = w, .work = work, .done = done, .context = context};
+    uv_queue_work(&loop->uv, &w->request, on_work, on_done); // fails for arguments only
+    return BW_OK;
 }
 
 static void on_signal(uv_signal_t *signal, int number)

@@ -31,6 +31,10 @@ void bw_loop_stop(struct bw_loop *loop);
 void bw_loop_wake(struct bw_loop *loop);
 void bw_loop_on_wake(struct bw_loop *loop, bw_loop_fn *fn, void *context);
 
+/* Call work(context) on another thread, then done(context) on the loop's; bw_loop_free() waits for
+ * both. 0 or BW_ENOMEM. */
+int bw_loop_work(struct bw_loop *loop, bw_loop_fn *work, bw_loop_fn *done, void *context);
+
 /* Call fn for every signal of that number. */
 int bw_loop_on_signal(struct bw_loop *loop, int number, bw_loop_fn *fn, void *context,
                       struct bw_err *err);

@@ -1,4 +1,4 @@
-/* brickworkd: load the model, serve until told to stop, finish what is running, exit. */
+/* brickworkd: load the models, serve until told to stop, finish what is running, exit. */
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/version.h"
@@ -17,7 +17,6 @@ enum { MEASURE_MS = 200, SIMULATED_MEASURE_MS = 1000 }; // for timing the networ
 struct server {
     struct bw_config config;
     struct bw_service service;
-    struct bw_model *model;
     bool aborted;
 };
 
@@ -41,6 +40,12 @@ static void on_signal(void *context)
     bw_http_drain(s->service.http, stop_loop, s);
 }
 
+static void on_hangup(void *context)
+{
+    struct server *s = context;
+    bw_catalogue_rescan(s->service.catalogue, s->service.loop);
+}
+
 static void wake_loop(void *loop)
 {
     bw_loop_wake(loop);
@@ -48,33 +53,19 @@ static void wake_loop(void *loop)
 
 static void log_start(const struct server *s, const char *address, double load_ms)
 {
+    const struct bw_model *model = bw_catalogue_at(s->service.catalogue, 0)->model;
     struct bw_log_line line;
     bw_log_begin(&line, BW_LOG_INFO, "listening");
     bw_log_text(&line, "address", address);
     bw_log_text(&line, "version", BW_VERSION);
-    bw_log_text(&line, "model", s->model->arch.name);
-    bw_log_text(&line, "digest", s->model->digest);
-    bw_log_text(&line, "kernels", s->model->kernels->name);
+    bw_log_int(&line, "models", bw_catalogue_count(s->service.catalogue));
+    bw_log_text(&line, "model", model->arch.name);
+    bw_log_text(&line, "digest", model->digest);
+    bw_log_text(&line, "kernels", model->kernels->name);
     bw_log_int(&line, "workers", s->config.workers);
     bw_log_int(&line, "threads", s->config.threads);
     bw_log_ms(&line, "load_ms", load_ms);
     bw_log_end(&line);
-}
-
-static int load_model(struct server *s, struct bw_err *err)
-{
-    const struct bw_kernels *kernels;
-    int code = bw_kernels_choose((enum bw_precision)s->config.precision, &kernels, err);
-    if (!code)
-        code = bw_model_load(&s->model, s->config.model, kernels, err);
-    if (!code && s->model->arch.channels != 3)
-        code = bw_err_set(err, BW_ERANGE, "%s: pictures of %d channels cannot be encoded",
-                          s->config.model, s->model->arch.channels);
-    if (!code &&
-        (int64_t)s->model->arch.image_size * s->model->arch.image_size > s->config.max_area)
-        code = bw_err_set(err, BW_ERANGE, "max-area %d does not hold the model's own %dx%d pixels",
-                          s->config.max_area, s->model->arch.image_size, s->model->arch.image_size);
-    return code;
 }
 
 static struct bw_rules rules_of(const struct bw_config *config)
@@ -90,19 +81,14 @@ static struct bw_rules rules_of(const struct bw_config *config)
     };
 }
 
-/* Workers, what the network costs them, and who decides what they do. */
+/* Workers, and who decides what they do. */
 static int start_work(struct server *s, struct bw_err *err)
 {
     struct bw_service *service = &s->service;
-    struct bw_price price;
-    int code =
-        bw_workers_new(&service->workers, s->model, s->config.workers, s->config.threads, err);
-    if (!code)
-        code = bw_workers_measure(service->workers, MEASURE_MS, &price, err);
-    if (code)
-        return code;
     const struct bw_rules rules = rules_of(&s->config);
-    code = bw_scheduler_init(&service->scheduler, &s->model->arch, &rules, &price, err);
+    int code = bw_workers_new(&service->workers, s->config.workers, err);
+    if (!code)
+        code = bw_scheduler_init(&service->scheduler, &rules, err);
     if (!code)
         code = bw_workers_start(service->workers, &service->scheduler, &service->metrics, wake_loop,
                                 service->loop, err);
@@ -117,19 +103,19 @@ static int start(struct server *s, struct bw_err *err)
                                           .body_limit_bytes = (size_t)s->config.max_body_bytes};
     char address[BW_ADDRESS_CHARS];
     double began_ms = bw_now_ms();
-    int fd = -1, code = load_model(s, err);
+    int fd = -1, code = bw_catalogue_new(&service->catalogue, &s->config, MEASURE_MS, err);
     if (!code)
         code = bw_loop_new(&service->loop, err);
     if (code)
         return code;
-    service->model = s->model;
     service->started_ms = bw_now_ms();
-    service->loaded_s = bw_unix_s();
     code = start_work(s, err);
     if (!code)
         code = bw_loop_on_signal(service->loop, SIGTERM, on_signal, s, err);
     if (!code)
         code = bw_loop_on_signal(service->loop, SIGINT, on_signal, s, err);
+    if (!code)
+        code = bw_loop_on_signal(service->loop, SIGHUP, on_hangup, s, err);
     if (!code)
         code = bw_listen(s->config.listen, &fd, err);
     if (code)
@@ -154,13 +140,14 @@ static void tear_down(struct server *s)
     bw_loop_free(s->service.loop);
     bw_scheduler_release(&s->service.scheduler);
     bw_metrics_release(&s->service.metrics);
-    bw_model_free(s->model);
+    bw_catalogue_free(s->service.catalogue);
 }
 
 static int serve(struct server *s)
 {
     struct bw_err err = {0};
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGHUP, SIG_IGN); // until there is something to look at again
     bw_log_setup((enum bw_log_level)s->config.log_level, (enum bw_log_format)s->config.log_format);
     s->service.config = &s->config;
     bw_metrics_init(&s->service.metrics);
@@ -175,38 +162,32 @@ static int serve(struct server *s)
     return code || s->aborted;
 }
 
-/* The model is timed on a real worker, the rest is virtual. */
+/* The default model is timed on a real team, the rest is virtual. */
 static int simulate(struct server *s)
 {
     struct bw_err err = {0};
     struct bw_buf text = {0}, report = {0};
     struct bw_trace trace = {0};
     struct bw_fate *fates = NULL;
-    struct bw_price price;
+    struct bw_catalogue *catalogue = NULL;
     int code = bw_buf_add_file(&text, s->config.simulate, &err);
     if (!code)
         code = bw_trace_parse(&trace, text.data ? text.data : "", text.length_bytes, &err);
     if (!code && !(fates = calloc((size_t)trace.count + 1, sizeof *fates)))
         code = bw_err_set(&err, BW_ENOMEM, "out of memory for %d requests", trace.count);
     if (!code)
-        code = load_model(s, &err);
-    if (!code)
-        code = bw_workers_new(&s->service.workers, s->model, s->config.workers, s->config.threads,
-                              &err);
-    if (!code)
-        code = bw_workers_measure(s->service.workers, SIMULATED_MEASURE_MS, &price, &err);
+        code = bw_catalogue_new(&catalogue, &s->config, SIMULATED_MEASURE_MS, &err);
     if (!code) {
         const struct bw_rules rules = rules_of(&s->config);
-        code =
-            bw_simulate(&trace, &s->model->arch, &rules, &price, s->config.max_area, fates, &err);
+        code = bw_simulate(&trace, &rules, &bw_catalogue_at(catalogue, 0)->price,
+                           s->config.max_area, fates, &err);
     }
     if (!code)
         bw_simulate_report(&trace, fates, &report);
     fputs(code ? "" : report.data, stdout);
     if (code)
         fprintf(stderr, "brickworkd: %s: %s\n", s->config.simulate, err.message);
-    bw_workers_free(s->service.workers);
-    bw_model_free(s->model);
+    bw_catalogue_free(catalogue);
     bw_trace_release(&trace);
     free(fates);
     bw_buf_release(&text);

@@ -177,9 +177,14 @@ static void render_work(const struct bw_metrics *m, int brick_count, struct bw_b
 void bw_metrics_render(struct bw_metrics *m, const struct bw_gauges *g, struct bw_buf *out)
 {
     family(out, "build_info", "gauge", "What is running; always 1.");
-    bw_buf_add_text(out, "brickwork_build_info{version=\"" BW_VERSION "\",model=\"");
-    add_label(out, g->model);
-    bw_buf_addf(out, "\",digest=\"%s\"} 1\n", g->digest);
+    bw_buf_addf(out, "brickwork_build_info{version=\"" BW_VERSION "\",kernels=\"%s\"} 1\n",
+                g->kernels);
+    family(out, "model_info", "gauge", "A model in service; always 1.");
+    for (int i = 0; i < g->model_count; i++) {
+        bw_buf_add_text(out, "brickwork_model_info{model=\"");
+        add_label(out, g->models[i].name);
+        bw_buf_addf(out, "\",digest=\"%s\"} 1\n", g->models[i].digest);
+    }
     value(out, "uptime_seconds", "gauge", "Seconds since the start.", g->uptime_s);
     value(out, "queue_pictures", "gauge", "Pictures waiting for a worker.", g->queued);
     value(out, "queue_bound_pictures", "gauge", "Pictures that may wait.", g->queue_bound);

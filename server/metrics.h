@@ -40,8 +40,12 @@ struct bw_metrics {
 
 /* What is true at the moment of asking. */
 struct bw_gauges {
-    const char *model, *digest;
-    int brick_count;
+    const char *kernels;
+    int model_count;
+    const struct bw_model_label {
+        const char *name, *digest;
+    } * models;      // [model_count] in service
+    int brick_count; // of the model that has most
     int queued, queue_bound, in_progress, connections, workers, threads;
     double uptime_s;
 };

@@ -222,8 +222,8 @@ static bool join(const struct bw_board *board, struct call *call, const struct b
     struct bw_work alone = {0}, both = call->work;
     add_work(&alone, t, f->rung);
     add_work(&both, t, f->rung);
-    double alone_ms = bw_price_ms(board->rules.price, &alone);
-    double both_ms = bw_price_ms(board->rules.price, &both);
+    double alone_ms = bw_price_ms(t->price, &alone);
+    double both_ms = bw_price_ms(t->price, &both);
     if (!t->half)
         t->rung = f->rung;
     if (call->count && bw_work_reaches(&call->work, board->rules.busy_tokens))
@@ -240,6 +240,8 @@ static bool join(const struct bw_board *board, struct call *call, const struct b
     return true;
 }
 
+/* All of a call are of one model. Company may come from behind pictures of other models, but not
+ * from behind a promised one, whose forecast knows of nothing that goes before it. */
 int bw_policy_choose(const struct bw_board *board, double now_ms, struct bw_forecast *forecasts,
                      struct bw_task **chosen)
 {
@@ -249,7 +251,11 @@ int bw_policy_choose(const struct bw_board *board, double now_ms, struct bw_fore
     if (first >= 0)
         join(board, &call, &forecasts[first], now_ms);
     for (int i = 0; i < board->count && call.count < board->rules.most_pictures; i++) {
-        if (forecasts[i].task->team < 0 && i != first && !join(board, &call, &forecasts[i], now_ms))
+        const struct bw_task *t = forecasts[i].task;
+        bool stranger = call.count && t->price != call.tasks[0]->price;
+        if (t->team >= 0 || i == first || (stranger && !t->promised))
+            continue;
+        if (stranger || !join(board, &call, &forecasts[i], now_ms))
             break;
     }
     return call.count;

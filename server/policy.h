@@ -41,8 +41,9 @@ struct bw_forecast {
 void bw_policy_forecast(const struct bw_board *board, struct bw_task *const *more, int count,
                         double now_ms, struct bw_forecast *forecasts);
 
-/* What a free team is to do now: up to BW_MAX_CALL tasks that no team has, the most urgent first;
- * returns how many. `forecasts` [board->count]: scratch. Sets the rung of those it chooses. */
+/* What a free team is to do now: up to BW_MAX_CALL tasks of one model that no team has, the most
+ * urgent first; returns how many. `forecasts` [board->count]: scratch. Sets the rung of those it
+ * chooses. */
 int bw_policy_choose(const struct bw_board *board, double now_ms, struct bw_forecast *forecasts,
                      struct bw_task **chosen);
 

@@ -1,12 +1,10 @@
 /* One table of paths; everything but making pictures is answered on the spot. */
 #include "server/routes.h"
 
-#include "api/response.h"
 #include "base/clock.h"
 #include "base/log.h"
-#include "engine/cost.h"
-#include "engine/schedule.h"
 #include "server/assets.h"
+#include "server/cards.h"
 #include "server/generate.h"
 
 #include <stdio.h>
@@ -52,10 +50,18 @@ static void handle_readyz(struct bw_service *service, struct bw_exchange *x)
 
 static void handle_metrics(struct bw_service *service, struct bw_exchange *x)
 {
+    struct bw_model_label models[BW_MAX_MODELS];
+    int count = bw_catalogue_count(service->catalogue), most_bricks = 0;
+    for (int i = 0; i < count; i++) {
+        const struct bw_model *m = bw_catalogue_at(service->catalogue, i)->model;
+        models[i] = (struct bw_model_label){m->arch.name, m->digest};
+        most_bricks = m->arch.brick_count > most_bricks ? m->arch.brick_count : most_bricks;
+    }
     const struct bw_gauges gauges = {
-        .model = service->model->arch.name,
-        .digest = service->model->digest,
-        .brick_count = service->model->arch.brick_count,
+        .kernels = bw_catalogue_at(service->catalogue, 0)->model->kernels->name,
+        .model_count = count,
+        .models = models,
+        .brick_count = most_bricks,
         .queued = bw_scheduler_fresh(&service->scheduler),
         .queue_bound = service->config->queue,
         .in_progress = service->in_progress,
@@ -77,36 +83,9 @@ static void handle_openapi(struct bw_service *service, struct bw_exchange *x)
     respond_buf(x, "application/json", &text);
 }
 
-static void handle_models(struct bw_service *service, struct bw_exchange *x)
+static void handle_capabilities(struct bw_service *service, struct bw_exchange *x)
 {
-    const struct bw_model *m = service->model;
-    struct bw_model_card card = {
-        .name = m->arch.name,
-        .digest = m->digest,
-        .license = m->license,
-        .source = m->source,
-        .created_s = service->loaded_s,
-        .file_bytes = (int64_t)m->file_bytes,
-        .parameters = (int64_t)m->parameter_count,
-        .image_size = m->arch.image_size,
-        .min_size = m->arch.min_size,
-        .side_multiple = bw_arch_side_multiple(&m->arch),
-        .max_area = service->config->max_area,
-        .class_count = m->arch.class_count,
-        .class_names = (const char(*)[BW_NAME_CHARS])m->arch.class_names,
-        .brick_count = m->arch.brick_count,
-        .presets = {"none", "auto"},
-    };
-    for (int k = 0; k < m->arch.brick_count; k++) {
-        const struct bw_brick_shape *b = &m->arch.bricks[k];
-        double flops =
-            bw_cost_flops(&m->arch, m->arch.image_size, m->arch.image_size, (uint8_t)(1 << k));
-        card.bricks[k] = (struct bw_brick_card){b->size, b->patch, b->depth, flops / 1e9};
-    }
-    for (int i = 0; bw_presets[i].name; i++)
-        card.presets[i + 2] = bw_presets[i].name;
-    char *body = bw_models_render(&card, 1);
-    respond(x, "application/json", body, body ? strlen(body) : 0);
+    bw_cards_capabilities(service, x, 0, (struct bw_features){0});
 }
 
 static const struct route {
@@ -116,7 +95,9 @@ static const struct route {
     {"POST", "/v1/generate", bw_generate_handle},
     {"POST", "/v1/images/generations", bw_generate_handle_openai},
     {"POST", "/v1/quote", bw_generate_quote},
-    {"GET", "/v1/models", handle_models},
+    {"GET", "/v1/models", bw_cards_models},
+    {"GET", "/v1/models/{id}", bw_cards_model},
+    {"GET", "/v1/capabilities", handle_capabilities},
     {"GET", "/livez", handle_livez},
     {"GET", "/readyz", handle_readyz},
     {"GET", "/metrics", handle_metrics},

@@ -4,11 +4,10 @@
 
 #include "base/clock.h"
 
-int bw_scheduler_init(struct bw_scheduler *scheduler, const struct bw_arch *arch,
-                      const struct bw_rules *rules, const struct bw_price *price,
+int bw_scheduler_init(struct bw_scheduler *scheduler, const struct bw_rules *rules,
                       struct bw_err *err)
 {
-    int code = bw_dispatch_init(&scheduler->dispatch, arch, rules, price, err);
+    int code = bw_dispatch_init(&scheduler->dispatch, rules, err);
     if (code)
         return code;
     scheduler->closed = false;
@@ -24,6 +23,14 @@ void bw_scheduler_release(struct bw_scheduler *scheduler)
     bw_dispatch_release(&scheduler->dispatch);
     pthread_cond_destroy(&scheduler->changed);
     pthread_mutex_destroy(&scheduler->lock);
+}
+
+struct bw_price bw_scheduler_price(struct bw_scheduler *s, const struct bw_price *price)
+{
+    pthread_mutex_lock(&s->lock);
+    struct bw_price copy = *price;
+    pthread_mutex_unlock(&s->lock);
+    return copy;
 }
 
 int bw_scheduler_offer(struct bw_scheduler *s, const char *client, struct bw_job *jobs, int count,

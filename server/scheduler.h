@@ -19,11 +19,13 @@ struct bw_scheduler {
     bool closed;
 };
 
-/* `arch` must outlive the scheduler; the price is copied. BW_ENOMEM. */
-int bw_scheduler_init(struct bw_scheduler *scheduler, const struct bw_arch *arch,
-                      const struct bw_rules *rules, const struct bw_price *price,
+/* BW_ENOMEM. */
+int bw_scheduler_init(struct bw_scheduler *scheduler, const struct bw_rules *rules,
                       struct bw_err *err);
 void bw_scheduler_release(struct bw_scheduler *scheduler);
+
+/* What a price has learned by now; those of tasks that were offered are written under the lock. */
+struct bw_price bw_scheduler_price(struct bw_scheduler *scheduler, const struct bw_price *price);
 
 /* bw_dispatch_offer(); who waits for work is woken. */
 int bw_scheduler_offer(struct bw_scheduler *scheduler, const char *client, struct bw_job *jobs,

@@ -3,7 +3,7 @@
 #ifndef BW_SERVER_SERVICE_H
 #define BW_SERVER_SERVICE_H
 
-#include "engine/model.h"
+#include "server/catalogue.h"
 #include "server/config.h"
 #include "server/http.h"
 #include "server/loop.h"
@@ -13,15 +13,14 @@
 
 struct bw_service {
     const struct bw_config *config;
-    const struct bw_model *model;
+    struct bw_catalogue *catalogue;
     struct bw_loop *loop;
     struct bw_http *http;
     struct bw_scheduler scheduler; // any thread
     struct bw_metrics metrics;     // any thread
     struct bw_workers *workers;
     double started_ms;
-    int64_t loaded_s; // when the model was loaded, seconds since 1970
-    int in_progress;  // pictures admitted and not over
+    int in_progress; // pictures admitted and not over
 };
 
 #endif

@@ -24,6 +24,7 @@ struct team {
 struct simulation {
     const struct bw_trace *trace;
     struct bw_dispatch dispatch;
+    struct bw_price price; // of the one model
     int max_area;
     struct request **requests; // [trace->count]; NULL before and after their time
     struct bw_fate *fates;     // [trace->count]
@@ -45,7 +46,7 @@ static int arrive(struct simulation *s, int number, struct bw_err *err)
     struct bw_answer answer = {0};
     struct bw_err refusal = {0};
     struct bw_plan plan;
-    int code = bw_plan_make(&plan, s->dispatch.arch, &asked->picture, s->max_area, err);
+    int code = bw_plan_make(&plan, s->price.arch, &asked->picture, s->max_area, err);
     if (code)
         return code;
     struct request *r = calloc(1, sizeof *r + (size_t)asked->count * sizeof(struct bw_job));
@@ -53,7 +54,7 @@ static int arrive(struct simulation *s, int number, struct bw_err *err)
         return bw_err_set(err, BW_ENOMEM, "out of memory for request %d", number);
     r->left = asked->count;
     for (int i = 0; i < asked->count; i++)
-        bw_job_init(&r->jobs[i], asked, &plan, i, a->at_ms, &s->fates[number]);
+        bw_job_init(&r->jobs[i], asked, &plan, &s->price, i, a->at_ms, &s->fates[number]);
     code = bw_dispatch_offer(&s->dispatch, a->client, r->jobs, asked->count, false, a->at_ms,
                              &answer, &refusal);
     *fate = (struct bw_fate){.refusal = answer.verdict.refusal,
@@ -73,7 +74,7 @@ static void finish(struct simulation *s, struct bw_job *job, double now_ms)
     const struct bw_arrival *a = &s->trace->arrivals[number];
     struct request *r = s->requests[number];
     fate->excess_loss +=
-        bw_schedule_excess(s->dispatch.arch, job->plan.masks, job->plan.steps) / a->request.count;
+        bw_schedule_excess(s->price.arch, job->plan.masks, job->plan.steps) / a->request.count;
     fate->latency_ms = fmax(fate->latency_ms, now_ms - a->at_ms);
     if (--r->left == 0) {
         free_request(r, a->request.count);
@@ -145,9 +146,9 @@ static int run(struct simulation *s, struct bw_err *err)
     }
 }
 
-int bw_simulate(const struct bw_trace *trace, const struct bw_arch *arch,
-                const struct bw_rules *rules, const struct bw_price *price, int max_area,
-                struct bw_fate *fates, struct bw_err *err)
+int bw_simulate(const struct bw_trace *trace, const struct bw_rules *rules,
+                const struct bw_price *price, int max_area, struct bw_fate *fates,
+                struct bw_err *err)
 {
     struct simulation *s = calloc(1, sizeof *s);
     size_t count = (size_t)trace->count;
@@ -158,7 +159,8 @@ int bw_simulate(const struct bw_trace *trace, const struct bw_arch *arch,
         s->trace = trace;
         s->max_area = max_area;
         s->fates = fates;
-        code = bw_dispatch_init(&s->dispatch, arch, rules, price, err);
+        s->price = *price;
+        code = bw_dispatch_init(&s->dispatch, rules, err);
     }
     if (!code) {
         code = run(s, err);

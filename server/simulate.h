@@ -20,9 +20,9 @@ struct bw_fate {
 
 /* fates [trace->count]. Requests that name another model, class or size than there is: as
  * bw_plan_make(); BW_ENOMEM. Pure but for memory. */
-int bw_simulate(const struct bw_trace *trace, const struct bw_arch *arch,
-                const struct bw_rules *rules, const struct bw_price *price, int max_area,
-                struct bw_fate *fates, struct bw_err *err);
+int bw_simulate(const struct bw_trace *trace, const struct bw_rules *rules,
+                const struct bw_price *price, int max_area, struct bw_fate *fates,
+                struct bw_err *err);
 
 /* One line of JSON that sums them up. */
 void bw_simulate_report(const struct bw_trace *trace, const struct bw_fate *fates,

@@ -4,8 +4,8 @@
 
 #include "base/clock.h"
 #include "engine/cost.h"
-#include "engine/denoiser.h"
 #include "image/encode.h"
+#include "server/catalogue.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -13,13 +13,11 @@
 struct worker {
     struct bw_workers *all;
     int number;
-    struct bw_denoiser *denoiser;
     pthread_t thread;
     bool running;
 };
 
 struct bw_workers {
-    const struct bw_model *model;
     struct bw_scheduler *scheduler; // NULL before the start
     struct bw_metrics *metrics;
     bw_workers_fn *notify;
@@ -134,7 +132,8 @@ static void report(struct bw_workers *all, struct bw_job *job, uint8_t mask)
 /* One evaluation of those that can go on. */
 static void advance(struct worker *w, struct bw_job **jobs, int count)
 {
-    const struct bw_arch *arch = &w->all->model->arch;
+    const struct bw_served *served = jobs[0]->served; // all are of one model
+    const struct bw_arch *arch = &served->model->arch;
     struct bw_eval evals[BW_MAX_CALL];
     struct bw_job *going[BW_MAX_CALL];
     uint8_t masks[BW_MAX_CALL];
@@ -152,7 +151,7 @@ static void advance(struct worker *w, struct bw_job **jobs, int count)
     }
     if (!going_count)
         return;
-    bw_denoise(w->denoiser, evals, going_count);
+    bw_denoise(served->denoisers[w->number], evals, going_count);
     for (int i = 0; i < going_count; i++) {
         int done = bw_sampler_steps_done(&going[i]->sampler);
         bw_sampler_take(&going[i]->sampler);
@@ -175,7 +174,7 @@ static void *worker_main(void *argument)
             if (job->started_ms > 0)
                 continue;
             job->started_ms = bw_now_ms();
-            bw_sampler_init(&job->sampler, &all->model->arch, &job->plan, NULL, &job->err);
+            bw_sampler_init(&job->sampler, job->task.arch, &job->plan, NULL, &job->err);
         }
         double began_ms = bw_now_ms();
         advance(w, jobs, count);
@@ -186,33 +185,18 @@ static void *worker_main(void *argument)
     return NULL;
 }
 
-int bw_workers_new(struct bw_workers **out, const struct bw_model *model, int count, int threads,
-                   struct bw_err *err)
+int bw_workers_new(struct bw_workers **out, int count, struct bw_err *err)
 {
     struct bw_workers *all = calloc(1, sizeof *all + (size_t)count * sizeof(struct worker));
     if (!all)
         return bw_err_set(err, BW_ENOMEM, "out of memory for %d workers", count);
-    all->model = model;
     all->worker_count = count;
     all->news_end = &all->news;
     pthread_mutex_init(&all->lock, NULL);
-    int code = BW_OK;
-    for (int i = 0; !code && i < count; i++) {
+    for (int i = 0; i < count; i++)
         all->workers[i] = (struct worker){.all = all, .number = i};
-        code = bw_denoiser_new(&all->workers[i].denoiser, model, threads, err);
-    }
-    if (code)
-        bw_workers_free(all);
-    else
-        *out = all;
-    return code;
-}
-
-int bw_workers_measure(struct bw_workers *workers, double budget_ms, struct bw_price *price,
-                       struct bw_err *err)
-{
-    return bw_price_measure(price, &workers->model->arch, workers->workers[0].denoiser, budget_ms,
-                            err);
+    *out = all;
+    return BW_OK;
 }
 
 int bw_workers_start(struct bw_workers *workers, struct bw_scheduler *scheduler,
@@ -280,8 +264,6 @@ void bw_workers_free(struct bw_workers *workers)
 {
     if (!workers)
         return;
-    for (int i = 0; i < workers->worker_count; i++)
-        bw_denoiser_free(workers->workers[i].denoiser);
     for (struct bw_news *news = workers->news, *next; news; news = next) {
         next = news->next;
         bw_news_free(news);

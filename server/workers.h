@@ -1,13 +1,13 @@
 /* Workers: the threads that turn jobs into pictures.
  *
- * Each worker is a team of threads with a denoiser of its own; all share the model. A worker asks
- * the scheduler what to advance, evaluates the network once for each of those pictures, and asks
- * again. What comes out does not depend on what else was in the call.
+ * Every worker has a denoiser of its own for each model, a team of threads; all share the models. A
+ * worker asks the scheduler what to advance, evaluates the network once for each of those pictures,
+ * and asks again: one of its teams works at a time, the others sleep. What comes out does not
+ * depend on what else was in the call.
  */
 #ifndef BW_SERVER_WORKERS_H
 #define BW_SERVER_WORKERS_H
 
-#include "engine/model.h"
 #include "server/job.h"
 #include "server/metrics.h"
 #include "server/scheduler.h"
@@ -30,14 +30,8 @@ enum { BW_PREVIEW_SIDE = 256 };
  * called too often. */
 typedef void bw_workers_fn(void *context);
 
-/* `count` workers of `threads` threads that do not run yet. The model must outlive them.
- * BW_ENOMEM, BW_EIO. */
-int bw_workers_new(struct bw_workers **workers, const struct bw_model *model, int count,
-                   int threads, struct bw_err *err);
-
-/* Time the network on one of the workers, for about budget_ms. Before they run. BW_ENOMEM. */
-int bw_workers_measure(struct bw_workers *workers, double budget_ms, struct bw_price *price,
-                       struct bw_err *err);
+/* `count` workers that do not run yet. BW_ENOMEM. */
+int bw_workers_new(struct bw_workers **workers, int count, struct bw_err *err);
 
 /* Let them run. Scheduler and metrics must outlive them. BW_EIO. */
 int bw_workers_start(struct bw_workers *workers, struct bw_scheduler *scheduler,

@@ -353,7 +353,9 @@ static void floods_leave_room(void)
 
 struct weather {
     int teams, most_pictures;
-    double fixed_ms, finish_ms, others; // share of requests without a deadline
+    double fixed_ms, finish_ms;
+    double others;    // share of requests without a deadline
+    double strangers; // share of requests for the other model
 };
 
 static void arrive(const struct weather *w, uint64_t *random)
@@ -361,9 +363,10 @@ static void arrive(const struct weather *w, uint64_t *random)
     struct bw_task *tasks[3];
     int count = random_int(random, 1, 3), steps = random_int(random, 1, 40);
     bool promised = random_unit(random) >= w->others, automatic = random_int(random, 0, 1);
-    double budget_ms = eval_ms * steps * count * (0.5 + 4 * random_unit(random));
+    struct bw_price *model = random_unit(random) < w->strangers ? &other_price : &price;
+    double budget_ms = eval_ms * model->overall * steps * count * (0.5 + 4 * random_unit(random));
     for (int i = 0; i < count; i++) {
-        tasks[i] = make(steps, automatic, promised ? scene.now_ms + budget_ms : never);
+        tasks[i] = make_of(model, steps, automatic, promised ? scene.now_ms + budget_ms : never);
         tasks[i]->client = random_int(random, 1, 3);
     }
     for (int i = 1; i < count; i++)
@@ -385,6 +388,7 @@ static void check_promises(const struct weather *w)
     begin_scene(w->teams);
     set_price(w->fixed_ms);
     scene.board.rules.most_pictures = w->most_pictures;
+    scene.board.rules.busy_tokens = 1 << 20;
     scene.board.finish_ms = w->finish_ms;
     for (int i = 0; i < 1500; i++) {
         double gap_ms = -log(1 - random_unit(&random)) * 300 / w->teams;
@@ -393,6 +397,8 @@ static void check_promises(const struct weather *w)
     }
     work_until(never);
     CHECK_INT(scene.board.count, 0);
+    CHECK_INT(scene.mixed, 0);
+    CHECK_OF(w->most_pictures == 1 || scene.shared >= 300, "%d shared calls", scene.shared);
     CHECK_OF(scene.kept >= 300, "%d promises kept", scene.kept);
     CHECK_OF(scene.missed == 0, "%d of %d promises broken", scene.missed,
              scene.missed + scene.kept);
@@ -420,6 +426,16 @@ static void promises_are_kept_in_shared_calls(void)
     check_promises(&(struct weather){.teams = 1, .most_pictures = 16, .fixed_ms = 6});
 }
 
+/* Whichever models they are of, alone and in company. */
+static void promises_are_kept_across_models(void)
+{
+    check_promises(&(struct weather){.teams = 1, .most_pictures = 1, .strangers = 0.5});
+    check_promises(&(struct weather){
+        .teams = 1, .most_pictures = 16, .fixed_ms = 6, .others = 0.4, .strangers = 0.5});
+    check_promises(&(struct weather){
+        .teams = 3, .most_pictures = 16, .fixed_ms = 6, .others = 0.4, .strangers = 0.5});
+}
+
 static void promises_are_kept_while_finishing(void)
 {
     check_promises(&(struct weather){.teams = 1, .most_pictures = 1, .finish_ms = 1});
@@ -444,6 +460,7 @@ int main(void)
                                               TEST(promises_are_kept_by_teams),
                                               TEST(promises_are_kept_beside_others),
                                               TEST(promises_are_kept_in_shared_calls),
+                                              TEST(promises_are_kept_across_models),
                                               TEST(promises_are_kept_while_finishing)};
     arch = weights_arch_of(POMOLOGY);
     int status = CHECK_RUN("admission", tests);

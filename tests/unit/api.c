@@ -119,38 +119,43 @@ static void prompts_pick_classes(void)
                  {"orange", 6},
                  {"lemonade", -1}};
     for (size_t i = 0; i < sizeof table / sizeof *table; i++)
-        CHECK_OF(bw_openai_class(table[i].prompt, classes, 14) == table[i].class, "%s gives %d",
-                 table[i].prompt, bw_openai_class(table[i].prompt, classes, 14));
-    CHECK_INT(bw_openai_class("apple", classes, 0), -1);
+        CHECK_OF(bw_prompt_class(table[i].prompt, classes, 14) == table[i].class, "%s gives %d",
+                 table[i].prompt, bw_prompt_class(table[i].prompt, classes, 14));
+    CHECK_INT(bw_prompt_class("apple", classes, 0), -1);
 }
 
-static int parse(struct bw_request *r, char prompt[64], const char *body, struct bw_err *err)
+static int parse(struct bw_images_request *asked, const char *body, struct bw_err *err)
 {
-    return bw_openai_parse(r, prompt, 64, body, strlen(body), err);
+    return bw_openai_parse(asked, body, strlen(body), err);
 }
 
 static void openai_bodies(void)
 {
-    struct bw_request r;
-    char prompt[64];
-    REQUIRE(parse(&r, prompt, "{\"prompt\":\"x\"}", NULL) == BW_OK);
-    CHECK_TEXT(prompt, "x");
-    CHECK(r.format == BW_FORMAT_PNG && r.count == 1 && r.picture.skip.kind == BW_SKIP_NONE);
-    CHECK(!*r.model && r.picture.width == 0 && r.quality == BW_DEFAULT_QUALITY);
+    static struct bw_images_request asked;
+    const struct bw_request *r = &asked.request;
+    REQUIRE(parse(&asked, "{\"prompt\":\"x\"}", NULL) == BW_OK);
+    CHECK_TEXT(asked.prompt, "x");
+    CHECK(!asked.stream && !r->partial_images);
+    CHECK(r->format == BW_FORMAT_PNG && r->count == 1 && r->picture.skip.kind == BW_SKIP_NONE);
+    CHECK(!*r->model && r->picture.width == 0 && r->quality == BW_DEFAULT_QUALITY);
     REQUIRE(
-        parse(&r, prompt,
+        parse(&asked,
               "{\"prompt\":\"x\",\"model\":\"m\",\"n\":8,\"size\":\"128x192\",\"quality\":\"low\","
               "\"output_format\":\"jpeg\",\"output_compression\":0,\"response_format\":"
-              "\"b64_json\",\"background\":\"auto\",\"stream\":false,\"user\":\"u\"}",
+              "\"b64_json\",\"background\":\"auto\",\"stream\":true,\"partial_images\":3,\"user\":"
+              "\"u\"}",
               NULL) == BW_OK);
-    CHECK(r.count == 8 && r.picture.width == 128 && r.picture.height == 192 && r.quality == 1);
-    CHECK(r.format == BW_FORMAT_JPEG && r.picture.skip.kind == BW_SKIP_PRESET);
-    CHECK_TEXT(r.picture.skip.preset, "fast");
-    CHECK_TEXT(r.model, "m");
-    REQUIRE(parse(&r, prompt,
-                  "{\"prompt\":\"x\",\"output_format\":\"webp\",\"output_compression\":70}",
+    CHECK(r->count == 8 && r->picture.width == 128 && r->picture.height == 192 && r->quality == 1);
+    CHECK(r->format == BW_FORMAT_JPEG && r->picture.skip.kind == BW_SKIP_PRESET);
+    CHECK_TEXT(r->picture.skip.preset, "fast");
+    CHECK_TEXT(r->model, "m");
+    CHECK(asked.stream && r->partial_images == 3);
+    REQUIRE(parse(&asked, "{\"prompt\":\"x\",\"stream\":false,\"partial_images\":0}", NULL) ==
+            BW_OK);
+    CHECK(!asked.stream && !r->partial_images);
+    REQUIRE(parse(&asked, "{\"prompt\":\"x\",\"output_format\":\"webp\",\"output_compression\":70}",
                   NULL) == BW_OK);
-    CHECK(r.format == BW_FORMAT_WEBP && r.quality == 70);
+    CHECK(r->format == BW_FORMAT_WEBP && r->quality == 70);
 }
 
 static void formats_have_names(void)
@@ -186,26 +191,30 @@ static void openai_fields_are_named(void)
                  {"\"output_compression\":101", "/output_compression"},
                  {"\"response_format\":\"url\"", "/response_format"},
                  {"\"background\":\"transparent\"", "/background"},
-                 {"\"stream\":true", "/stream"},
+                 {"\"stream\":null", "/stream"},
+                 {"\"partial_images\":1", "/partial_images"},
+                 {"\"partial_images\":1,\"stream\":false", "/partial_images"},
+                 {"\"partial_images\":4,\"stream\":true", "/partial_images"},
+                 {"\"partial_images\":-1,\"stream\":true", "/partial_images"},
                  {"\"stream\":0", "/stream"},
                  {"\"user\":7", "/user"},
                  {"\"model\":\"\"", "/model"},
                  {"\"style\":\"vivid\"", "/style"}};
     for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
-        char body[128], prompt[64];
-        struct bw_request r = {.count = 77};
+        char body[128];
+        static struct bw_images_request asked;
+        asked.request.count = 77;
         struct bw_err err = {0};
         snprintf(body, sizeof body, "{\"prompt\":\"x\",%s}", table[i].entry);
-        CHECK_OF(parse(&r, prompt, body, &err) == BW_ERANGE, "%s: %d", body, err.code);
+        CHECK_OF(parse(&asked, body, &err) == BW_ERANGE, "%s: %d", body, err.code);
         CHECK_OF(strcmp(err.field, table[i].field) == 0, "%s: %s", body, err.field);
-        CHECK_INT(r.count, 77);
+        CHECK_INT(asked.request.count, 77);
     }
     static const char *const promptless[] = {"{}", "{\"prompt\":\"\"}", "{\"prompt\":7}"};
     for (int i = 0; i < 3; i++) {
-        char prompt[64];
-        struct bw_request r;
+        static struct bw_images_request asked;
         struct bw_err err = {0};
-        CHECK_INT(parse(&r, prompt, promptless[i], &err), BW_ERANGE);
+        CHECK_INT(parse(&asked, promptless[i], &err), BW_ERANGE);
         CHECK_TEXT(err.field, "/prompt");
     }
 }

@@ -196,6 +196,24 @@ static void openai_events(void)
     release(&r);
 }
 
+/* The problem of an OpenAI stream is an event like any other. */
+static void problems_are_events(void)
+{
+    struct bw_buf buf = {0};
+    const struct bw_err err = {.code = BW_EIO, .message = "two\nlines"};
+    char *problem = bw_problem_render(BW_PROBLEM_INTERNAL, &err, NULL, "id", 1);
+    REQUIRE(problem != NULL);
+    bw_event_frame(&buf, bw_event_name(BW_EVENT_ERROR), 0, problem);
+    free(problem);
+    struct reader r = read_stream(&buf);
+    bw_buf_release(&buf);
+    REQUIRE(!r.broken && r.count == 1);
+    const json_t *error = json_object_get(r.events[0].data, "error");
+    CHECK_TEXT(r.events[0].name, "error");
+    CHECK_TEXT(text(error, "message"), "two\nlines");
+    release(&r);
+}
+
 static void qualities_come_back(void)
 {
     static const struct {
@@ -227,8 +245,8 @@ static void last_event_ids(void)
 
 int main(void)
 {
-    static const struct check_test tests[] = {TEST(native_events), TEST(frames_and_pings),
-                                              TEST(openai_events), TEST(qualities_come_back),
-                                              TEST(last_event_ids)};
+    static const struct check_test tests[] = {TEST(native_events),       TEST(frames_and_pings),
+                                              TEST(openai_events),       TEST(problems_are_events),
+                                              TEST(qualities_come_back), TEST(last_event_ids)};
     return CHECK_RUN("events", tests);
 }

@@ -1,6 +1,7 @@
 /* The text is read as a Prometheus server reads it. */
 #include "server/metrics.h"
 
+#include "base/version.h"
 #include "tests/unit/check.h"
 
 #include <ctype.h>
@@ -23,8 +24,13 @@ static void fill(void)
 static struct bw_buf rendered(const char *model)
 {
     struct bw_buf text = {0};
-    const struct bw_gauges gauges = {
-        .model = model, .digest = "d", .brick_count = 3, .queued = 5, .uptime_s = 1.5};
+    const struct bw_model_label models[] = {{model, "d"}, {"another", "e"}};
+    const struct bw_gauges gauges = {.kernels = "k",
+                                     .model_count = 2,
+                                     .models = models,
+                                     .brick_count = 3,
+                                     .queued = 5,
+                                     .uptime_s = 1.5};
     bw_metrics_render(&metrics, &gauges, &text);
     return text;
 }
@@ -149,6 +155,10 @@ static void counters_count(void)
     CHECK_NEAR(number_of(t, "bricks_total{brick=\"0\",action=\"run\"} "), 2, 0);
     CHECK_NEAR(number_of(t, "bricks_total{brick=\"2\",action=\"skipped\"} "), 1, 0);
     CHECK_NEAR(number_of(t, "\nbrickwork_queue_pictures "), 5, 0);
+    CHECK_NEAR(number_of(t, "\nbrickwork_build_info{version=\"" BW_VERSION "\",kernels=\"k\"} "), 1,
+               0);
+    CHECK_NEAR(number_of(t, "\nbrickwork_model_info{model=\"m\",digest=\"d\"} "), 1, 0);
+    CHECK_NEAR(number_of(t, "\nbrickwork_model_info{model=\"another\",digest=\"e\"} "), 1, 0);
     CHECK_NEAR(number_of(t, "\nbrickwork_uptime_seconds "), 1.5, 0);
     bw_buf_release(&text);
     bw_metrics_release(&metrics);
@@ -163,7 +173,7 @@ static void predictions_are_judged(void)
     bw_metrics_admission(&metrics, BW_TAKEN);
     bw_metrics_admission(&metrics, BW_TURNED_AWAY_DEADLINE);
     struct bw_buf text = {0};
-    bw_metrics_render(&metrics, &(struct bw_gauges){.model = "m", .digest = "d"}, &text);
+    bw_metrics_render(&metrics, &(struct bw_gauges){.kernels = "k"}, &text);
     CHECK_NEAR(number_of(text.data, "deadlines_total{outcome=\"met\"} "), 1, 0);
     CHECK_NEAR(number_of(text.data, "deadlines_total{outcome=\"missed\"} "), 1, 0);
     CHECK_NEAR(number_of(text.data, "admissions_total{decision=\"admitted\"} "), 1, 0);

@@ -183,6 +183,34 @@ static void company_breaks_no_promise(void)
     end_scene();
 }
 
+/* A call is of one model. Company comes from behind pictures of the other, unless one of them was
+ * promised: what goes before it would make it late. */
+static void calls_are_of_one_model(void)
+{
+    struct bw_task *chosen[BW_MAX_CALL];
+    begin_scene(1);
+    scene.board.rules.most_pictures = 16;
+    scene.board.rules.busy_tokens = 1 << 20;
+    struct bw_task *first = put(1, false, never), *other = put_other(2, false, never);
+    struct bw_task *third = put(3, false, never), *last = put_other(4, false, never);
+    REQUIRE(bw_policy_choose(&scene.board, 0, scene.forecasts, chosen) == 2);
+    CHECK(chosen[0] == first && chosen[1] == third);
+    bw_board_begin(&scene.board, 0, chosen, 2, 0);
+    REQUIRE(bw_policy_choose(&scene.board, 0, scene.forecasts, chosen) == 2);
+    CHECK(chosen[0] == other && chosen[1] == last);
+    bw_board_end(&scene.board, (struct bw_task *[]){first, third}, 2, 0, 0);
+    first->promised = other->promised = true;
+    first->due_ms = 1e5;
+    other->due_ms = 2e5;
+    first->step = 0;
+    CHECK_INT(bw_policy_choose(&scene.board, 0, scene.forecasts, chosen), 1);
+    CHECK(chosen[0] == first);
+    other->team = 0; // it goes ahead elsewhere, so nothing goes before it
+    CHECK_INT(bw_policy_choose(&scene.board, 0, scene.forecasts, chosen), 2);
+    CHECK(chosen[0] == first && chosen[1] == third);
+    end_scene();
+}
+
 static void empty_board(void)
 {
     begin_scene(1);
@@ -369,6 +397,7 @@ int main(void)
                                               TEST(starving_ends_in_the_run),
                                               TEST(calls_are_filled),
                                               TEST(company_breaks_no_promise),
+                                              TEST(calls_are_of_one_model),
                                               TEST(empty_board),
                                               TEST(all_bricks_without_need),
                                               TEST(first_rung_that_does),

@@ -14,7 +14,7 @@ static const double eval_ms =
 static const double never = INFINITY;
 
 static struct bw_arch arch;
-static struct bw_price price;
+static struct bw_price price, other_price; // of the model, and of another of the same shape
 
 struct picture {
     struct bw_plan plan;
@@ -37,10 +37,12 @@ static struct scene {
     struct bw_forecast forecasts[2 * MOST];
     struct machine machines[4];
     double now_ms;
-    int kept, missed; // promises, of pictures that are over
+    int kept, missed;  // promises, of pictures that are over
+    int shared, mixed; // calls of several pictures, of several models
 } scene;
 
-/* Prices on a line: so much for a call whatever it does, the rest in proportion to its work. */
+/* Prices on a line: so much for a call whatever it does, the rest in proportion to its work. The
+ * other model is twice as dear. */
 static inline void set_price(double fixed_ms)
 {
     struct bw_work one = {0};
@@ -52,15 +54,14 @@ static inline void set_price(double fixed_ms)
             (struct bw_price_line){.count = 2,
                                    .gigaflops = {1, 2},
                                    .ms = {fixed_ms / 3 + slope, fixed_ms / 3 + 2 * slope}};
+    other_price = price;
+    other_price.overall = 2;
 }
 
 static inline void begin_scene(int teams)
 {
-    const struct bw_rules rules = {.teams = teams,
-                                   .most_waiting = MOST,
-                                   .most_work_ms = 1e9,
-                                   .most_pictures = 1,
-                                   .price = &price};
+    const struct bw_rules rules = {
+        .teams = teams, .most_waiting = MOST, .most_work_ms = 1e9, .most_pictures = 1};
     memset(&scene, 0, sizeof scene);
     set_price(0);
     if (bw_board_init(&scene.board, &rules, 2 * MOST, NULL))
@@ -93,8 +94,9 @@ static inline struct picture *free_place(void)
     abort();
 }
 
-/* A picture that arrives now, not yet on the board. `due_ms`: a deadline, or never. */
-static inline struct bw_task *make(int steps, bool automatic, double due_ms)
+/* A picture of a model that arrives now, not yet on the board. `due_ms`: a deadline, or never. */
+static inline struct bw_task *make_of(struct bw_price *model, int steps, bool automatic,
+                                      double due_ms)
 {
     struct picture *p = free_place();
     p->end_ms = 0;
@@ -105,9 +107,10 @@ static inline struct bw_task *make(int steps, bool automatic, double due_ms)
                                .solver = BW_EULER,
                                .guidance = 1};
     memset(p->plan.masks, 7, (size_t)steps);
-    if (bw_ladder_init(&p->ladder, &arch, &p->plan, automatic, &price, NULL))
+    if (bw_ladder_init(&p->ladder, &arch, &p->plan, automatic, model, NULL))
         abort();
     p->task = (struct bw_task){.arch = &arch,
+                               .price = model,
                                .ladder = &p->ladder,
                                .plan = &p->plan,
                                .automatic = automatic,
@@ -121,9 +124,22 @@ static inline struct bw_task *make(int steps, bool automatic, double due_ms)
     return &p->task;
 }
 
+static inline struct bw_task *make(int steps, bool automatic, double due_ms)
+{
+    return make_of(&price, steps, automatic, due_ms);
+}
+
 static inline struct bw_task *put(int steps, bool automatic, double due_ms)
 {
     struct bw_task *task = make(steps, automatic, due_ms);
+    bw_board_add(&scene.board, task);
+    return task;
+}
+
+/* The same, of the other model. */
+static inline struct bw_task *put_other(int steps, bool automatic, double due_ms)
+{
+    struct bw_task *task = make_of(&other_price, steps, automatic, due_ms);
     bw_board_add(&scene.board, task);
     return task;
 }
@@ -185,10 +201,13 @@ static inline void begin_call(int team)
     if (!m->count)
         return;
     bw_board_begin(&scene.board, team, m->tasks, m->count, scene.now_ms);
-    for (int i = 0; i < m->count; i++)
+    scene.shared += m->count > 1;
+    for (int i = 0; i < m->count; i++) {
+        scene.mixed += m->tasks[i]->price != m->tasks[0]->price;
         bw_work_add(&work, &arch, 128, 128, m->tasks[i]->plan->masks[m->tasks[i]->step], 1);
+    }
     m->began_ms = scene.now_ms;
-    m->until_ms = scene.now_ms + bw_price_ms(&price, &work);
+    m->until_ms = scene.now_ms + bw_price_ms(m->tasks[0]->price, &work);
     for (int i = 0; i < m->count; i++)
         m->tasks[i]->free_ms = m->until_ms;
 }

@@ -12,17 +12,18 @@ enum { REQUESTS = 150, EACH = 3, TEAMS = 3 };
 static const double eval_ms = 10; // of one evaluation with every brick
 
 static struct bw_arch arch;
+static struct bw_price price, other_price; // the scheduler's while there is one
 
-static struct bw_price flat_price(void)
+static void set_prices(void)
 {
-    struct bw_price price = {.arch = &arch, .overall = 1};
     struct bw_work one = {0};
     bw_work_add(&one, &arch, 128, 128, 7, 1);
+    price = (struct bw_price){.arch = &arch, .overall = 1};
     double slope = eval_ms / bw_work_gigaflops(&one);
     for (int k = 0; k < arch.brick_count; k++)
         price.lines[k] =
             (struct bw_price_line){.count = 2, .gigaflops = {1, 2}, .ms = {slope, 2 * slope}};
-    return price;
+    other_price = price;
 }
 
 static struct bw_rules rules_of(int teams, int waiting)
@@ -49,7 +50,9 @@ static void make_jobs(struct bw_job *jobs, int count, int steps, bool automatic,
                                         .guidance = 1,
                                         .index = (uint32_t)i};
         memset(jobs[i].plan.masks, 7, (size_t)steps);
-        jobs[i].task = (struct bw_task){.automatic = automatic,
+        jobs[i].task = (struct bw_task){.arch = &arch,
+                                        .price = &price,
+                                        .automatic = automatic,
                                         .priority = BW_PRIORITY_NORMAL,
                                         .arrived_ms = now_ms,
                                         .due_ms = deadline_ms ? now_ms + deadline_ms : INFINITY,
@@ -66,8 +69,8 @@ static void release_jobs(struct bw_job *jobs, int count)
 static void begin_dispatch(struct bw_dispatch *d, int teams, int waiting)
 {
     struct bw_rules rules = rules_of(teams, waiting);
-    struct bw_price price = flat_price();
-    if (bw_dispatch_init(d, &arch, &rules, &price, NULL))
+    set_prices();
+    if (bw_dispatch_init(d, &rules, NULL))
         abort();
 }
 
@@ -247,8 +250,44 @@ static void failures_teach_nothing(void)
     REQUIRE(bw_dispatch_take(&d, 0, 0, taken) == 1);
     atomic_store(&job.cancelled, true);
     CHECK_INT(bw_dispatch_give(&d, taken, 1, 0, 5000), 1);
-    CHECK_NEAR(d.price.overall, 1, 0);
+    CHECK_NEAR(price.overall, 1, 0);
     release_jobs(&job, 1);
+    bw_dispatch_release(&d);
+}
+
+/* A team gets pictures of one model at a time, and what a call teaches is about that model. */
+static void models_are_kept_apart(void)
+{
+    static struct bw_dispatch d;
+    static struct bw_job jobs[2][3];
+    struct bw_job *taken[BW_MAX_CALL];
+    struct bw_answer answer;
+    struct bw_work work = {0};
+    int calls = 0, left = 6;
+    for (int i = 0; i < 3; i++)
+        bw_work_add(&work, &arch, 128, 128, 7, 1);
+    begin_dispatch(&d, 1, 8);
+    for (int model = 0; model < 2; model++) {
+        make_jobs(jobs[model], 3, 4, false, 0, 0);
+        for (int i = 0; model && i < 3; i++)
+            jobs[model][i].task.price = &other_price;
+        REQUIRE(offer(&d, jobs[model], 3, false, 0, &answer) == BW_OK);
+    }
+    for (double now_ms = 0; left; calls++, now_ms += 100) {
+        int count = bw_dispatch_take(&d, 0, now_ms, taken);
+        REQUIRE(count == 3);
+        struct bw_price *learns = taken[0]->task.price;
+        struct bw_price before = learns == &price ? other_price : price;
+        for (int i = 1; i < count; i++)
+            CHECK(taken[i]->task.price == learns);
+        CHECK_NEAR(taken[0]->task.free_ms - now_ms, bw_price_ms(learns, &work), 1e-9);
+        left -= bw_dispatch_give(&d, taken, count, now_ms, now_ms + 60);
+        CHECK(learns->overall > 1);
+        CHECK(memcmp(learns == &price ? &other_price : &price, &before, sizeof before) == 0);
+    }
+    CHECK_INT(calls, 8);
+    for (int model = 0; model < 2; model++)
+        release_jobs(jobs[model], 3);
     bw_dispatch_release(&d);
 }
 
@@ -336,10 +375,10 @@ static int count_list(struct bw_job *job)
 static void nothing_is_lost(void)
 {
     struct bw_rules rules = rules_of(TEAMS, REQUESTS * EACH);
-    struct bw_price price = flat_price();
+    set_prices();
     struct team teams[TEAMS];
     int admitted = 0, removed = 0;
-    REQUIRE(bw_scheduler_init(&scheduler, &arch, &rules, &price, NULL) == BW_OK);
+    REQUIRE(bw_scheduler_init(&scheduler, &rules, NULL) == BW_OK);
     atomic_store(&done, 0), atomic_store(&failed, 0), atomic_store(&cancelled, 0);
     for (int i = 0; i < TEAMS; i++) {
         teams[i].number = i;
@@ -381,12 +420,12 @@ static void nothing_is_lost(void)
 static void closing(void)
 {
     struct bw_rules rules = rules_of(TEAMS, 64);
-    struct bw_price price = flat_price();
+    set_prices();
     struct team teams[TEAMS];
     struct bw_answer answer;
     struct bw_err err = {0};
     struct bw_job *jobs[BW_MAX_CALL];
-    REQUIRE(bw_scheduler_init(&scheduler, &arch, &rules, &price, NULL) == BW_OK);
+    REQUIRE(bw_scheduler_init(&scheduler, &rules, NULL) == BW_OK);
     for (int i = 0; i < TEAMS; i++) {
         teams[i].number = i;
         REQUIRE(pthread_create(&teams[i].thread, NULL, team_main, &teams[i]) == 0);
@@ -414,6 +453,7 @@ int main(void)
                                               TEST(all_or_none),
                                               TEST(the_end_of_jobs),
                                               TEST(failures_teach_nothing),
+                                              TEST(models_are_kept_apart),
                                               TEST(removal),
                                               TEST(nothing_is_lost),
                                               TEST(closing)};

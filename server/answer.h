@@ -1,0 +1,32 @@
+/* Answer: what an order that has ended is, in each of the forms a listener may want. Thread: the
+ * loop's. */
+#ifndef BW_SERVER_ANSWER_H
+#define BW_SERVER_ANSWER_H
+
+#include "server/order.h"
+
+enum { BW_ETAG_CHARS = BW_DIGEST_CHARS + 2 };
+
+/* Answer a listener that is no stream; its exchange is then over. */
+void bw_answer(struct bw_listener *listener);
+
+/* Answer with a picture or JSON made of a result whose request_id is settled. */
+void bw_answer_result(struct bw_exchange *exchange, enum bw_form form,
+                      const struct bw_generation *result);
+
+/* Append the last event of a stream. */
+void bw_answer_last_event(const struct bw_listener *listener, struct bw_buf *out);
+
+/* The entity tag of the picture that an effective request stands for: a strong one, of everything
+ * its bytes depend on. */
+void bw_answer_etag(const struct bw_service *service, const struct bw_model *model,
+                    const struct bw_request *effective, char etag[BW_ETAG_CHARS]);
+
+/* Answer 304 if the client has what this tag names; false if it has not. */
+bool bw_answer_not_modified(struct bw_exchange *exchange, const char *etag);
+
+/* Answer 200 with a text of JSON (heap memory, which passes), or 500 if it is NULL. */
+void bw_answer_json(struct bw_exchange *exchange, int status, const struct bw_header *extra,
+                    char *body);
+
+#endif

@@ -1,0 +1,600 @@
+/* A running job ties a record to an order and sees two things through that may come in either
+ * order: the record is saved as admitted, and the order ends. When both are true the end is stored,
+ * and when that is done the order is let go and the running job is gone. */
+#include "server/jobs.h"
+
+#include "api/accept.h"
+#include "api/events.h"
+#include "api/job.h"
+#include "api/prefer.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/random.h"
+#include "base/text.h"
+#include "server/answer.h"
+#include "server/generate.h"
+#include "server/replay.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MOST_RECORDS = 16384 };
+
+struct running {
+    struct bw_keeper keeper; // first: a keeper of ours is the running job
+    struct running *next;
+    struct bw_jobs *jobs;
+    struct bw_order *order; // NULL: it has found no place yet
+    char id[BW_JOB_ID_CHARS], owner[BW_OWNER_CHARS];
+    bool saved;                // the record, as admitted
+    bool ended;                // the order, and how is in `end`
+    struct bw_store_end end;   // result NULL: there was no memory for it
+    struct bw_exchange *maker; // to be told that the record is saved; NULL: nobody waits for that
+    int status;                // it is told so with
+};
+
+struct bw_jobs {
+    struct bw_service *service;
+    struct bw_store *store;
+    struct bw_webhook *webhook;
+    struct running *running;
+};
+
+/* ---- what a job looks like ---- */
+
+static struct running *find_running(const struct bw_jobs *jobs, const char *owner, const char *id)
+{
+    struct running *r = jobs->running;
+    while (r && (strcmp(r->id, id) || strcmp(r->owner, owner)))
+        r = r->next;
+    return r;
+}
+
+/* The Job as text, as it is now. NULL without memory. */
+static char *describe(const struct bw_jobs *jobs, const struct bw_record *record)
+{
+    const struct running *r = find_running(jobs, record->owner, record->id);
+    const struct bw_order *o = r ? r->order : NULL;
+    struct bw_job_view view = {.id = record->id,
+                               .created_s = record->created_s,
+                               .finished_s = record->finished_s,
+                               .result = record->result,
+                               .request = record->body,
+                               .step = o ? o->steps_done : 0,
+                               .steps = o ? o->request.count * o->jobs[0].plan.steps : 1};
+    if (record->finished_s)
+        view.expires_s = record->finished_s + jobs->service->config->jobs_keep_s;
+    return bw_job_render(&view);
+}
+
+static const char *owner_of(struct bw_exchange *x)
+{
+    return bw_exchange_caller(x)->key;
+}
+
+static void respond(const struct bw_jobs *jobs, struct bw_exchange *x, int status,
+                    const struct bw_record *record)
+{
+    char location[BW_JOB_ID_CHARS + 16];
+    const struct bw_header headers[] = {
+        {status == 200 ? NULL : "Location", location},
+        {status == 202 ? "Preference-Applied" : NULL, "respond-async"},
+        {NULL, NULL}};
+    snprintf(location, sizeof location, "/v1/jobs/%s", record->id);
+    bw_answer_json(x, status, headers, describe(jobs, record));
+}
+
+/* ---- the course of a job ---- */
+
+static void forget(struct running *r)
+{
+    struct running **at = &r->jobs->running;
+    while (*at != r)
+        at = &(*at)->next;
+    *at = r->next;
+    if (r->order)
+        bw_order_let_go(r->order);
+    free(r->end.result);
+    for (int i = 0; i < r->end.picture_count; i++)
+        free(r->end.pictures[i].bytes);
+    free(r);
+}
+
+/* The same, but whoever waits for the pictures is told that there will be none. */
+static void abandon(struct running *r, enum bw_problem problem, const char *reason)
+{
+    struct bw_order *o = r->order;
+    if (o && !o->ended) {
+        r->order = NULL;
+        o->keeper = NULL;
+        bw_order_give_up(o, problem, reason);
+    }
+    forget(r);
+}
+
+static void report(struct bw_jobs *jobs, const struct bw_record *record)
+{
+    struct bw_request request;
+    char *text = describe(jobs, record);
+    if (text && !bw_request_parse(&request, record->body, strlen(record->body), NULL) &&
+        *request.webhook)
+        bw_webhook_send(jobs->webhook, request.webhook, record->id, text);
+    free(text);
+}
+
+static void on_end_saved(void *context, const struct bw_err *err)
+{
+    struct running *r = context;
+    const struct bw_record *record = bw_store_find(r->jobs->store, r->owner, r->id);
+    if (err->code) // it is kept in memory, so only a restart makes a difference
+        bw_log_message(BW_LOG_ERROR, "job-not-saved", err->message);
+    if (record)
+        report(r->jobs, record);
+    forget(r);
+}
+
+/* The end of a failed order. */
+static void describe_failure(struct running *r)
+{
+    const struct bw_order *o = r->order;
+    char *request = bw_request_render(&o->request);
+    char *problem = bw_problem_render(o->problem, &o->err, NULL, r->id, false);
+    r->end.outcome = BW_FAILED;
+    if (request && problem)
+        r->end.result = bw_job_failure(request, o->steps_done,
+                                       o->request.count * o->jobs[0].plan.steps, problem);
+    free(request);
+    free(problem);
+}
+
+/* Copy the pictures, which others may still be answered with. False without memory. */
+static bool copy_pictures(struct running *r, const struct bw_generation *result)
+{
+    for (int i = 0; i < result->request.count; i++) {
+        const struct bw_image *image = &result->images[i];
+        unsigned char *bytes = malloc(image->size_bytes);
+        if (!bytes)
+            return false;
+        memcpy(bytes, image->bytes, image->size_bytes);
+        r->end.pictures[i].bytes = bytes;
+        r->end.pictures[i].size_bytes = image->size_bytes;
+        r->end.pictures[i].media_type = bw_format_media_type(result->request.format);
+        r->end.picture_count = i + 1;
+    }
+    return true;
+}
+
+static void describe_end(struct running *r)
+{
+    struct bw_image images[BW_MAX_COUNT];
+    r->end.finished_s = bw_unix_s();
+    if (r->order->failed) {
+        describe_failure(r);
+        return;
+    }
+    struct bw_generation result = bw_order_result(r->order, images);
+    r->end.outcome = BW_COMPLETED;
+    if (copy_pictures(r, &result))
+        r->end.result = bw_job_result(r->id, &result);
+}
+
+/* Store the end, once there is one and a record to put it in. */
+static void finish(struct running *r)
+{
+    if (!r->saved || !r->ended)
+        return;
+    if (!r->end.result) {
+        bw_log_message(BW_LOG_ERROR, "job-lost", "out of memory for the end of a job");
+        bw_store_remove(r->jobs->store, r->owner, r->id);
+        forget(r);
+        return;
+    }
+    struct bw_store_end end = r->end;
+    r->end = (struct bw_store_end){0};
+    if (bw_store_finish(r->jobs->store, r->owner, r->id, &end, on_end_saved, r))
+        forget(r); // it was deleted meanwhile
+}
+
+static void on_ended(struct bw_keeper *keeper, struct bw_order *order)
+{
+    struct running *r = (struct running *)keeper;
+    const struct bw_record *record = bw_store_find(r->jobs->store, r->owner, r->id);
+    r->ended = true;
+    describe_end(r);
+    if (record && r->end.result) { // for those who follow the events
+        struct bw_record finished = *record;
+        finished.finished_s = r->end.finished_s;
+        finished.result = r->end.result;
+        order->job_text = describe(r->jobs, &finished);
+    }
+    finish(r);
+}
+
+static void on_saved(void *context, const struct bw_err *err)
+{
+    struct running *r = context;
+    struct bw_exchange *maker = r->maker;
+    const struct bw_record *record = bw_store_find(r->jobs->store, r->owner, r->id);
+    r->maker = NULL;
+    r->saved = !err->code;
+    if (maker && record)
+        respond(r->jobs, maker, r->status, record);
+    else if (maker)
+        bw_exchange_refuse(maker, bw_problem_of(err), err, NULL);
+    if (r->saved)
+        finish(r);
+    else
+        abandon(r, err->code == BW_ECANCELLED ? BW_PROBLEM_CANCELLED : BW_PROBLEM_INTERNAL,
+                err->message);
+}
+
+/* ---- making a job ---- */
+
+static void maker_left(void *context)
+{
+    ((struct running *)context)->maker = NULL;
+}
+
+static struct running *new_running(struct bw_jobs *jobs, const char *owner, const char *id)
+{
+    struct running *r = calloc(1, sizeof *r);
+    if (!r)
+        return NULL;
+    r->keeper.ended = on_ended;
+    r->jobs = jobs;
+    snprintf(r->id, sizeof r->id, "%s", id);
+    snprintf(r->owner, sizeof r->owner, "%s", owner);
+    r->next = jobs->running;
+    jobs->running = r;
+    return r;
+}
+
+static void keep(struct running *r, struct bw_order *order)
+{
+    r->order = order;
+    order->keeper = &r->keeper;
+}
+
+/* What tells a request that is sent again from another one: all of it but a seed left open. */
+static int make_fingerprint(const struct bw_request *request, char out[BW_SHA256_CHARS])
+{
+    char *text = bw_request_render(request);
+    struct bw_buf all = {0};
+    bw_buf_addf(&all, "%s %d %.17g %d %d", text ? text : "", request->seeded, request->deadline_ms,
+                (int)request->priority, request->picture.class_index);
+    int code = text && !all.failed ? BW_OK : BW_ENOMEM;
+    if (!code)
+        bw_digest(all.data, all.length_bytes, out);
+    bw_buf_release(&all);
+    free(text);
+    return code;
+}
+
+/* How a request that becomes a job is answered. */
+struct manner {
+    int status; // 201 or 202: at once, when the job is saved; 0: in this form, when it is over
+    enum bw_form form; // if status is 0
+};
+
+/* After a restart a job may have to wait until it is admitted again. */
+static void refuse_waiting(struct bw_exchange *x)
+{
+    struct bw_err err = {0};
+    bw_err_set(&err, BW_EBUSY, "the job waits for its place");
+    bw_exchange_refuse(x, BW_PROBLEM_NOT_READY, &err, &(struct bw_header){"Retry-After", "1"});
+}
+
+static void answer_existing(struct bw_jobs *jobs, struct bw_exchange *x,
+                            const struct bw_record *record, struct manner manner)
+{
+    struct running *r = find_running(jobs, record->owner, record->id);
+    if (manner.status)
+        respond(jobs, x, manner.status == 201 ? 200 : 202, record);
+    else if (r && r->order)
+        bw_order_listen(r->order, x, manner.form, 0, NULL);
+    else if (record->outcome != BW_OPEN)
+        bw_replay(jobs->store, record, x, manner.form);
+    else
+        refuse_waiting(x);
+}
+
+static void make_new(struct bw_jobs *jobs, struct bw_exchange *x, struct bw_record *record,
+                     struct bw_request *request, struct manner manner)
+{
+    struct bw_err err = {0};
+    struct bw_order *o = bw_generate_order(jobs->service, x, request, true);
+    if (!o)
+        return;
+    struct running *r = new_running(jobs, record->owner, record->id);
+    record->body = r ? bw_request_render(&o->request) : NULL;
+    if (!record->body) {
+        bw_err_set(&err, BW_ENOMEM, "out of memory");
+        bw_exchange_refuse(x, BW_PROBLEM_INTERNAL, &err, NULL);
+        bw_order_give_up(o, BW_PROBLEM_INTERNAL, err.message);
+        if (r)
+            forget(r);
+        return;
+    }
+    keep(r, o);
+    if (manner.status) {
+        r->maker = x;
+        r->status = manner.status;
+        bw_exchange_on_leave(x, maker_left, r);
+    } else {
+        bw_order_listen(o, x, manner.form, 0, NULL);
+    }
+    if (bw_store_add(jobs->store, record, on_saved, r, &err)) {
+        if (r->maker)
+            bw_exchange_refuse(x, bw_problem_of(&err), &err,
+                               &(struct bw_header){"Retry-After", "1"});
+        abandon(r, bw_problem_of(&err), err.message);
+    }
+    free(record->body);
+}
+
+/* Make a job of a request whose format is settled, or find that there is one. */
+static void take(struct bw_service *service, struct bw_exchange *x, const char *id,
+                 struct bw_request *request, struct manner manner)
+{
+    struct bw_jobs *jobs = service->jobs;
+    struct bw_record record = {.created_s = bw_unix_s()};
+    struct bw_err err = {0};
+    if (*request->webhook && bw_webhook_check(jobs->webhook, request->webhook, &err)) {
+        bw_exchange_refuse(x, bw_problem_of(&err), &err, NULL);
+        return;
+    }
+    snprintf(record.id, sizeof record.id, "%s", id);
+    snprintf(record.owner, sizeof record.owner, "%s", owner_of(x));
+    if (make_fingerprint(request, record.fingerprint)) {
+        bw_err_set(&err, BW_ENOMEM, "out of memory");
+        bw_exchange_refuse(x, BW_PROBLEM_INTERNAL, &err, NULL);
+        return;
+    }
+    const struct bw_record *known = bw_store_find(jobs->store, record.owner, record.id);
+    if (!known) {
+        make_new(jobs, x, &record, request, manner);
+    } else if (strcmp(known->fingerprint, record.fingerprint) == 0) {
+        answer_existing(jobs, x, known, manner);
+    } else {
+        bw_err_set(&err, BW_ERANGE, "%s is the job of another request", id);
+        bw_exchange_refuse(x, BW_PROBLEM_CONFLICT, &err, NULL);
+    }
+}
+
+bool bw_jobs_take(struct bw_service *service, struct bw_exchange *x, struct bw_request *request)
+{
+    char prefer[BW_HEADERS_LIMIT], id[BW_JOB_ID_CHARS];
+    struct bw_err err = {0};
+    struct manner manner = {0};
+    const char *key = bw_exchange_header(x, "Idempotency-Key");
+    bw_exchange_list(x, "Prefer", prefer, sizeof prefer);
+    bool async = bw_prefer_async(*prefer ? prefer : NULL);
+    if (!async && !key)
+        return false;
+    if (key && !bw_record_id_ok(key)) {
+        bw_err_set(&err, BW_ESYNTAX,
+                   "Idempotency-Key is not 1 to 64 letters, digits, \"_\", \".\" or \"-\"");
+        bw_exchange_refuse(x, BW_PROBLEM_MALFORMED, &err, NULL);
+        return true;
+    }
+    snprintf(id, sizeof id, key ? "%s" : "%.0s%016llx", key ? key : "",
+             (unsigned long long)bw_random());
+    if (async) {
+        manner.status = 202;
+        request->format = request->format == BW_FORMAT_ANY ? BW_FORMAT_JPEG : request->format;
+    } else {
+        int form = bw_generate_form(x, request);
+        if (form < 0)
+            return true;
+        manner.form = (enum bw_form)form;
+    }
+    take(service, x, id, request, manner);
+    return true;
+}
+
+/* ---- paths ---- */
+
+/* The record that the path names; NULL if there is none, which was said. */
+static const struct bw_record *find(struct bw_service *service, struct bw_exchange *x)
+{
+    char id[BW_JOB_ID_CHARS + 1];
+    struct bw_err err = {0};
+    bw_exchange_segment(x, 2, id, sizeof id);
+    const struct bw_record *record = bw_store_find(service->jobs->store, owner_of(x), id);
+    if (record)
+        return record;
+    bool was = bw_store_was(service->jobs->store, owner_of(x), id);
+    bw_err_set(&err, BW_ENOTFOUND,
+               was ? "the job was deleted, or its time is over" : "there is no such job");
+    bw_exchange_refuse(x, was ? BW_PROBLEM_GONE : BW_PROBLEM_UNKNOWN_JOB, &err, NULL);
+    return NULL;
+}
+
+void bw_jobs_put(struct bw_service *service, struct bw_exchange *x)
+{
+    char id[BW_JOB_ID_CHARS + 1];
+    struct bw_request request;
+    struct bw_err err = {0};
+    if (!bw_generate_read(service, x, &request))
+        return;
+    bw_exchange_segment(x, 2, id, sizeof id);
+    if (!bw_record_id_ok(id)) {
+        bw_err_set(&err, BW_ERANGE, "a job's id is 1 to 64 letters, digits, \"_\", \".\" or \"-\"");
+        bw_exchange_refuse(x, BW_PROBLEM_INVALID, &err, NULL);
+        return;
+    }
+    request.format = request.format == BW_FORMAT_ANY ? BW_FORMAT_JPEG : request.format;
+    take(service, x, id, &request, (struct manner){.status = 201});
+}
+
+void bw_jobs_get(struct bw_service *service, struct bw_exchange *x)
+{
+    const struct bw_record *record = find(service, x);
+    if (record)
+        bw_answer_json(x, 200, NULL, describe(service->jobs, record));
+}
+
+void bw_jobs_delete(struct bw_service *service, struct bw_exchange *x)
+{
+    const struct bw_record *record = find(service, x);
+    if (!record)
+        return;
+    struct running *r = find_running(service->jobs, record->owner, record->id);
+    bool under_way = r && r->saved && !r->ended; // otherwise the store calls back
+    bw_store_remove(service->jobs->store, record->owner, record->id);
+    if (under_way)
+        abandon(r, BW_PROBLEM_CANCELLED, "the job was deleted");
+    bw_exchange_respond(x, 204, NULL, NULL, 0);
+}
+
+/* The events of a job after the first `seen`. */
+static void follow(struct bw_jobs *jobs, struct bw_exchange *x, const struct bw_record *record,
+                   int64_t seen)
+{
+    struct running *r = find_running(jobs, record->owner, record->id);
+    if (record->outcome != BW_OPEN)
+        bw_replay_end(record, describe(jobs, record), seen, x);
+    else if (r && r->order)
+        bw_order_listen(r->order, x, BW_FORM_JOB_EVENTS, seen, NULL);
+    else
+        refuse_waiting(x);
+}
+
+void bw_jobs_events(struct bw_service *service, struct bw_exchange *x)
+{
+    static const char *const offer[] = {"text/event-stream"};
+    struct bw_err err = {0};
+    char accept[BW_HEADERS_LIMIT];
+    int64_t seen;
+    const struct bw_record *record = find(service, x);
+    if (!record)
+        return;
+    bw_exchange_list(x, "Accept", accept, sizeof accept);
+    if (bw_accept_choose(accept, offer, 1) < 0) {
+        bw_err_set(&err, BW_ERANGE, "events come as text/event-stream");
+        bw_exchange_refuse(x, BW_PROBLEM_NOT_ACCEPTABLE, &err, NULL);
+    } else if (bw_event_last_id(bw_exchange_header(x, "Last-Event-ID"), &seen, &err)) {
+        bw_exchange_refuse(x, bw_problem_of(&err), &err, NULL);
+    } else {
+        follow(service->jobs, x, record, seen);
+    }
+}
+
+void bw_jobs_image(struct bw_service *service, struct bw_exchange *x)
+{
+    char number[8];
+    int64_t i;
+    struct bw_err err = {0};
+    const struct bw_record *record = find(service, x);
+    if (!record)
+        return;
+    bw_exchange_segment(x, 4, number, sizeof number);
+    if (record->outcome == BW_OPEN) {
+        bw_err_set(&err, BW_EBUSY, "the job is not over");
+        bw_exchange_refuse(x, BW_PROBLEM_NOT_READY, &err, &(struct bw_header){"Retry-After", "1"});
+    } else if (record->outcome == BW_FAILED) {
+        bw_err_set(&err, BW_ERANGE, "the job failed; it has no pictures");
+        bw_exchange_refuse(x, BW_PROBLEM_CONFLICT, &err, NULL);
+    } else if (!bw_text_to_int(number, 0, record->picture_count - 1, &i)) {
+        bw_err_set(&err, BW_ENOTFOUND, "the job has %d pictures, counted from 0",
+                   record->picture_count);
+        bw_exchange_refuse(x, BW_PROBLEM_UNKNOWN_JOB, &err, NULL);
+    } else {
+        bw_replay_picture(service->jobs->store, record, (int)i, x);
+    }
+}
+
+/* ---- life ---- */
+
+int bw_jobs_new(struct bw_jobs **out, struct bw_service *service, struct bw_err *err)
+{
+    const struct bw_config *config = service->config;
+    const struct bw_store_limits limits = {.keep_s = config->jobs_keep_s,
+                                           .bytes = (size_t)config->jobs_bytes,
+                                           .records = MOST_RECORDS};
+    struct bw_jobs *jobs = calloc(1, sizeof *jobs);
+    if (!jobs)
+        return bw_err_set(err, BW_ENOMEM, "out of memory");
+    jobs->service = service;
+    int code = bw_store_new(&jobs->store, service->loop, config->jobs_dir, &limits, err);
+    if (!code)
+        code = bw_webhook_new(&jobs->webhook, config, err);
+    if (code) {
+        bw_jobs_free(jobs);
+        return code;
+    }
+    *out = jobs;
+    return BW_OK;
+}
+
+void bw_jobs_quiet(struct bw_jobs *jobs)
+{
+    if (!jobs)
+        return;
+    bw_store_quiet(jobs->store);
+    while (jobs->running)
+        forget(jobs->running);
+}
+
+void bw_jobs_free(struct bw_jobs *jobs)
+{
+    if (!jobs)
+        return;
+    bw_store_free(jobs->store);
+    bw_webhook_free(jobs->webhook);
+    free(jobs);
+}
+
+int bw_jobs_pending(const struct bw_jobs *jobs)
+{
+    int count = 0;
+    for (const struct running *r = jobs->running; r; r = r->next)
+        count++;
+    return count;
+}
+
+/* Try to have a job admitted again that a former process left; if it cannot be, that is its end. */
+static void restart(struct running *r)
+{
+    struct bw_err err = {0};
+    struct bw_request request;
+    struct bw_order *o = NULL;
+    const struct bw_record *record = bw_store_find(r->jobs->store, r->owner, r->id);
+    if (!bw_request_parse(&request, record->body, strlen(record->body), &err))
+        o = bw_generate_order_unasked(r->jobs->service, r->owner, &request, &err);
+    if (o) {
+        keep(r, o);
+    } else if (err.code != BW_EBUSY) {
+        char *problem = bw_problem_render(bw_problem_of(&err), &err, NULL, r->id, false);
+        r->end = (struct bw_store_end){.outcome = BW_FAILED, .finished_s = bw_unix_s()};
+        r->end.result = problem ? bw_job_failure(record->body, 0, 1, problem) : NULL;
+        r->ended = true;
+        free(problem);
+        finish(r);
+    }
+}
+
+static void resume(void *context, const struct bw_record *record)
+{
+    struct running *r = new_running(context, record->owner, record->id);
+    if (!r)
+        return; // it stays as it is in the store, for the next start
+    r->saved = true;
+    restart(r);
+}
+
+void bw_jobs_resume(struct bw_jobs *jobs)
+{
+    bw_store_each_unfinished(jobs->store, resume, jobs);
+}
+
+void bw_jobs_tick(struct bw_jobs *jobs)
+{
+    bw_store_sweep(jobs->store, bw_unix_s());
+    for (struct running *r = jobs->running, *next; r; r = next) {
+        next = r->next;
+        if (!r->order && !r->ended)
+            restart(r);
+    }
+}

@@ -1,0 +1,47 @@
+/* Jobs: pictures that are made while the client does something else, or that it may ask for twice.
+ *
+ * A job is a record in the store and, until it is over, an order. Requests become jobs by PUT
+ * /v1/jobs/{id}, by "Prefer: respond-async", or by an Idempotency-Key, which is the job's id.
+ * Thread: the loop's.
+ */
+#ifndef BW_SERVER_JOBS_H
+#define BW_SERVER_JOBS_H
+
+#include "server/service.h"
+#include "server/store.h"
+#include "server/webhook.h"
+
+struct bw_jobs;
+
+/* Open the store and the webhooks as `service->config` says. As bw_store_new() and
+ * bw_webhook_new(). */
+int bw_jobs_new(struct bw_jobs **jobs, struct bw_service *service, struct bw_err *err);
+
+/* Have all jobs that a former process admitted and did not finish made; those that cannot be made
+ * are reported failed. Once, when orders can be admitted. */
+void bw_jobs_resume(struct bw_jobs *jobs);
+
+/* Nothing will be answered any more; then, when the orders and the loop are gone, the rest. NULL is
+ * allowed. */
+void bw_jobs_quiet(struct bw_jobs *jobs);
+void bw_jobs_free(struct bw_jobs *jobs);
+
+/* About once a second: forget what is out of date, try again what found no place. */
+void bw_jobs_tick(struct bw_jobs *jobs);
+
+/* Jobs that are not over, or whose end is not written yet. */
+int bw_jobs_pending(const struct bw_jobs *jobs);
+
+/* Make a job of a POST of /v1/generate that asks for it by its header fields; false if it does not
+ * ask, else it is answered. */
+bool bw_jobs_take(struct bw_service *service, struct bw_exchange *exchange,
+                  struct bw_request *request);
+
+/* The paths under /v1/jobs. */
+void bw_jobs_put(struct bw_service *service, struct bw_exchange *exchange);
+void bw_jobs_get(struct bw_service *service, struct bw_exchange *exchange);
+void bw_jobs_delete(struct bw_service *service, struct bw_exchange *exchange);
+void bw_jobs_events(struct bw_service *service, struct bw_exchange *exchange);
+void bw_jobs_image(struct bw_service *service, struct bw_exchange *exchange);
+
+#endif

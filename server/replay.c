@@ -1,0 +1,189 @@
+/* Pictures may have to be read from the disk first, so what an answer needs of its record is copied
+ * when it is asked for; the record may be gone when the pictures are there. */
+#include "server/replay.h"
+
+#include "api/accept.h"
+#include "api/job.h"
+#include "server/answer.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct slot {
+    struct replay *owner;
+    struct bw_buf bytes;
+};
+
+struct replay {
+    struct bw_exchange *exchange; // NULL once the client has left
+    enum bw_form form;
+    char *result; // of the record; NULL: only a picture is wanted
+    char media_type[BW_MEDIA_TYPE_CHARS], etag[BW_SHA256_CHARS + 2];
+    int count, arrived; // pictures
+    struct bw_err err;  // of any of them
+    struct slot pictures[BW_RECORD_PICTURES];
+};
+
+static void client_left(void *context)
+{
+    ((struct replay *)context)->exchange = NULL;
+}
+
+static void refuse(struct bw_exchange *x, enum bw_problem problem, int code, const char *reason)
+{
+    struct bw_err err = {0};
+    bw_err_set(&err, code, "%s", reason);
+    bw_exchange_refuse(x, problem, &err, NULL);
+}
+
+/* A stream that consists of its last event; `data` passes. */
+static void respond_event(struct bw_exchange *x, enum bw_event_kind kind, char *data)
+{
+    static const struct bw_header headers[] = {
+        {"Content-Type", "text/event-stream"}, {"Cache-Control", "no-store"}, {NULL, NULL}};
+    struct bw_buf out = {0};
+    if (data)
+        bw_event_frame(&out, bw_event_name(kind), BW_LAST_EVENT_ID, data);
+    free(data);
+    size_t length = out.length_bytes;
+    if (length && !out.failed) {
+        bw_exchange_respond(x, 200, headers, bw_buf_steal(&out), length);
+        return;
+    }
+    bw_buf_release(&out);
+    refuse(x, BW_PROBLEM_INTERNAL, BW_ENOMEM, "out of memory for the answer");
+}
+
+/* All pictures of the record are there: answer as when they were new. */
+static void respond_result(struct replay *r)
+{
+    struct bw_generation result;
+    struct bw_image images[BW_MAX_COUNT];
+    char digest[BW_JOB_DIGEST_CHARS];
+    struct bw_err err = {0};
+    if (bw_job_parse(r->result, &result, images, digest, &err)) {
+        bw_exchange_refuse(r->exchange, BW_PROBLEM_INTERNAL, &err, NULL);
+        return;
+    }
+    for (int i = 0; i < r->count; i++) {
+        images[i].bytes = r->pictures[i].bytes.data;
+        images[i].size_bytes = r->pictures[i].bytes.length_bytes;
+    }
+    result.request_id = bw_exchange_id(r->exchange);
+    if (r->form == BW_FORM_EVENTS)
+        respond_event(r->exchange, BW_EVENT_COMPLETED, bw_generation_render(&result));
+    else
+        bw_answer_result(r->exchange, r->form, &result);
+}
+
+static void respond_picture(struct replay *r)
+{
+    struct bw_buf *bytes = &r->pictures[0].bytes;
+    size_t length = bytes->length_bytes;
+    const struct bw_header headers[] = {{"Content-Type", r->media_type},
+                                        {"ETag", r->etag},
+                                        {"Cache-Control", "private, max-age=3600"},
+                                        {NULL, NULL}};
+    bw_exchange_respond(r->exchange, 200, headers, bw_buf_steal(bytes), length);
+}
+
+static void on_picture(void *context, struct bw_buf *bytes, const struct bw_err *err)
+{
+    struct slot *slot = context;
+    struct replay *r = slot->owner;
+    if (err->code) {
+        r->err = *err;
+    } else {
+        slot->bytes = *bytes;
+        *bytes = (struct bw_buf){0};
+    }
+    if (++r->arrived < r->count)
+        return;
+    if (r->exchange && r->err.code)
+        bw_exchange_refuse(r->exchange,
+                           r->err.code == BW_ENOTFOUND ? BW_PROBLEM_GONE : BW_PROBLEM_INTERNAL,
+                           &r->err, NULL);
+    else if (r->exchange && r->result)
+        respond_result(r);
+    else if (r->exchange)
+        respond_picture(r);
+    for (int i = 0; i < r->count; i++)
+        bw_buf_release(&r->pictures[i].bytes);
+    free(r->result);
+    free(r);
+}
+
+/* Fetch `count` pictures from `first` on and answer. */
+static void fetch(struct bw_store *store, const struct bw_record *record, int first, int count,
+                  struct replay from, struct bw_exchange *x)
+{
+    struct replay *r = malloc(sizeof *r);
+    if (!r || (from.form != BW_FORM_CACHEABLE && !from.result)) {
+        free(r);
+        free(from.result);
+        refuse(x, BW_PROBLEM_INTERNAL, BW_ENOMEM, "out of memory for the answer");
+        return;
+    }
+    *r = from;
+    r->exchange = x;
+    r->count = count;
+    bw_exchange_on_leave(x, client_left, r);
+    for (int i = 0; i < count; i++)
+        r->pictures[i].owner = r;
+    for (int i = 0; i < count; i++) // the last one frees r
+        bw_store_picture(store, record, first + i, on_picture, &r->pictures[i]);
+}
+
+void bw_replay(struct bw_store *store, const struct bw_record *record, struct bw_exchange *x,
+               enum bw_form form)
+{
+    static const struct bw_header problem_headers[] = {{"Content-Type", "application/problem+json"},
+                                                       {NULL, NULL}};
+    int status = 0;
+    if (record->outcome == BW_COMPLETED) {
+        fetch(store, record, 0, record->picture_count,
+              (struct replay){.form = form, .result = strdup(record->result)}, x);
+        return;
+    }
+    char *problem = bw_job_problem(record->result, &status);
+    if (!problem)
+        refuse(x, BW_PROBLEM_INTERNAL, BW_ENOMEM, "the job failed");
+    else if (form == BW_FORM_EVENTS)
+        respond_event(x, BW_EVENT_ERROR, problem);
+    else
+        bw_exchange_respond(x, status, problem_headers, problem, strlen(problem));
+}
+
+void bw_replay_picture(struct bw_store *store, const struct bw_record *record, int i,
+                       struct bw_exchange *x)
+{
+    struct replay from = {.form = BW_FORM_CACHEABLE};
+    const char *const offer = record->pictures[i].media_type;
+    char accept[BW_HEADERS_LIMIT];
+    bw_exchange_list(x, "Accept", accept, sizeof accept);
+    if (bw_accept_choose(accept, &offer, 1) < 0) {
+        struct bw_err err = {0};
+        bw_err_set(&err, BW_ERANGE, "this picture comes as %s", offer);
+        bw_exchange_refuse(x, BW_PROBLEM_NOT_ACCEPTABLE, &err, NULL);
+        return;
+    }
+    snprintf(from.media_type, sizeof from.media_type, "%s", offer);
+    snprintf(from.etag, sizeof from.etag, "\"%s\"", record->pictures[i].etag);
+    if (!bw_answer_not_modified(x, from.etag))
+        fetch(store, record, i, 1, from, x);
+}
+
+void bw_replay_end(const struct bw_record *record, char *job, int64_t seen, struct bw_exchange *x)
+{
+    int status = 0;
+    if (seen >= BW_LAST_EVENT_ID) {
+        free(job);
+        bw_exchange_respond(x, 204, NULL, NULL, 0);
+    } else if (record->outcome == BW_COMPLETED) {
+        respond_event(x, BW_EVENT_COMPLETED, job);
+    } else {
+        free(job);
+        respond_event(x, BW_EVENT_ERROR, bw_job_problem(record->result, &status));
+    }
+}
