@@ -13,8 +13,7 @@ HOUSE  := -std=c11 -D_GNU_SOURCE -I. -I$(BUILD)/generated -fno-math-errno -ffp-c
           -Wmissing-prototypes -Wundef -Wvla -Wimplicit-fallthrough $(WERROR)
 COMPILE = $(CC) $(HOUSE) $(ISA) $(CPPFLAGS) $(CFLAGS) $(SANITIZE)
 LINK    = $(CC) -pthread $(CFLAGS) $(SANITIZE) $(LDFLAGS)
-LDLIBS  := -lmicrohttpd -luv -ljansson -lopenblas -ljpeg -lpng -lwebpmux -lwebp -lnettle -lm
-CLI_LDLIBS := $(LDLIBS) -lcurl
+LDLIBS  := -lmicrohttpd -luv -ljansson -lopenblas -ljpeg -lpng -lwebpmux -lwebp -lnettle -lcurl -lm
 
 # Debian packages: to build and run, to show, to test, to check.
 PACKAGES_BUILD := gcc make libc6-dev libmicrohttpd-dev libuv1-dev libjansson-dev libopenblas-dev \
@@ -28,7 +27,7 @@ PACKAGES_CHECK := $(PACKAGES_BUILD) clang-format
 BASE   := $(wildcard base/*.c engine/*.c engine/kernels/*.c image/*.c api/*.c)
 SERVER := $(wildcard server/*.c) server/assets.S
 CLI    := $(wildcard cli/*.c)
-FUZZED := $(addprefix server/,config.c cors.c keys.c listen.c peers.c trace_context.c)
+FUZZED := $(addprefix server/,allow.c config.c cors.c keys.c listen.c peers.c record.c signature.c trace_context.c)
 UNITS  := $(wildcard tests/unit/*.c)
 FUZZ   := $(wildcard tests/fuzz/fuzz_*.c)
 
@@ -101,7 +100,7 @@ $(BUILD)/brickworkd: $(call objects,$(BASE) $(SERVER))
 	@echo "  link $@"; $(LINK) -o $@ $^ $(LDLIBS)
 
 $(BUILD)/brickwork: $(call objects,$(BASE) $(CLI))
-	@echo "  link $@"; $(LINK) -o $@ $^ $(CLI_LDLIBS)
+	@echo "  link $@"; $(LINK) -o $@ $^ $(LDLIBS)
 
 # Unit tests may look into the server's modules, which are everything but its main().
 $(BUILD)/unit/%: $(BUILD)/tests/unit/%.o $(call objects,$(BASE) $(filter-out server/main.c,$(SERVER)) \

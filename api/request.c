@@ -184,11 +184,16 @@ static int read_partial_images(const json_t *value, const char *pointer, void *o
 static int read_webhook(const json_t *value, const char *pointer, void *out, struct bw_err *err)
 {
     struct bw_request *r = out;
-    const char *text = json_string_value(value), *host = NULL;
-    if (text && !(host = bw_text_after(text, "https://")))
-        host = bw_text_after(text, "http://");
-    if (!host || !*host)
+    const char *text = json_string_value(value), *rest = NULL;
+    if (text && !(rest = bw_text_after(text, "https://")))
+        rest = bw_text_after(text, "http://");
+    if (!rest || !*rest)
         return bw_err_set_field(err, BW_ERANGE, pointer, "does not begin with http:// or https://");
+    while (*rest >= '!' && *rest <= '~')
+        rest++;
+    if (*rest)
+        return bw_err_set_field(err, BW_ERANGE, pointer,
+                                "holds a character that has no place in an address");
     return bw_json_text(value, pointer, r->webhook, sizeof r->webhook, err);
 }
 

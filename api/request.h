@@ -31,7 +31,7 @@ struct bw_request {
     double deadline_ms;        // from the request's arrival to its answer; 0: none
     enum bw_priority priority;
     int partial_images;             // previews of each picture in a stream, 0..BW_MAX_PARTIALS
-    char webhook[BW_WEBHOOK_CHARS]; // where to report the end of a job, http(s)://...; "": nowhere
+    char webhook[BW_WEBHOOK_CHARS]; // http(s)://..., told of the end of a job; "": nobody is
 };
 
 /* "jpeg", "png" and "webp"; BW_FORMAT_ANY has no name. */

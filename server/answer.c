@@ -2,6 +2,7 @@
 #include "server/answer.h"
 
 #include "api/etag.h"
+#include "api/openai.h"
 #include "base/clock.h"
 #include "base/version.h"
 
@@ -143,9 +144,18 @@ void bw_answer(struct bw_listener *l)
     result.request_id = bw_exchange_id(x);
     note_timings(x, &result.timings);
     if (l->form == BW_FORM_SDAPI)
-        bw_answer_json(x, 200, NULL, bw_sdapi_render(l->sdapi, &result));
+        bw_answer_json(x, 200, NULL, bw_txt2img_render(l->asked, &result));
     else if (l->form != BW_FORM_CACHEABLE || !say_cacheable(l, &result.request))
         bw_answer_result(x, l->form, &result);
+}
+
+struct bw_openai_stream bw_answer_openai_stream(const struct bw_order *o)
+{
+    const struct bw_plan *plan = &o->jobs[0].plan;
+    return (struct bw_openai_stream){.created_s = bw_unix_s(),
+                                     .width = plan->width,
+                                     .height = plan->height,
+                                     .quality = bw_openai_quality(&o->request.picture.skip)};
 }
 
 /* The last event of a stream that ends well. */
@@ -157,7 +167,8 @@ static void complete(const struct bw_listener *l, struct bw_buf *out)
     result.request_id = bw_exchange_id(l->exchange);
     note_timings(l->exchange, &result.timings);
     if (l->form == BW_FORM_OPENAI_EVENTS) {
-        bw_event_complete_openai(out, &result, &o->request, bw_unix_s());
+        const struct bw_openai_stream stream = bw_answer_openai_stream(o);
+        bw_event_complete_openai(out, &result, &stream);
         return;
     }
     char *text = l->form == BW_FORM_JOB_EVENTS ? NULL : bw_generation_render(&result);

@@ -14,6 +14,9 @@ void bw_answer(struct bw_listener *listener);
 void bw_answer_result(struct bw_exchange *exchange, enum bw_form form,
                       const struct bw_generation *result);
 
+/* What all events of this order have in common in OpenAI's shape. */
+struct bw_openai_stream bw_answer_openai_stream(const struct bw_order *order);
+
 /* Append the last event of a stream. */
 void bw_answer_last_event(const struct bw_listener *listener, struct bw_buf *out);
 

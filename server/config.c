@@ -7,6 +7,7 @@
 #include "base/text.h"
 
 #include <ctype.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +19,7 @@ enum kind { TEXT, ADDRESS, NETWORKS, ORIGINS, INTEGER, CHOICE };
 static int (*const checks[])(const char *value, struct bw_err *err) = {
     [ADDRESS] = bw_listen_check, [NETWORKS] = bw_peers_check, [ORIGINS] = bw_cors_check};
 
+static const char *const switches[] = {"off", "on", NULL};
 static const char *const levels[] = {"debug", "info", "warn", "error", "off", NULL};
 static const char *const precisions[] = {"auto", "bf16", "f32", NULL};
 static const char *const policies[] = {"full", "reject-only", "fifo", NULL};
@@ -69,6 +71,18 @@ static const struct setting {
      "networks like 10.0.0.0/8, ::1 whose X-Forwarded-For is believed"},
     {"cors-origins", ORIGINS, AT(cors_origins), 0, BW_ORIGINS_CHARS, NULL, "",
      "pages that may ask from a browser, like https://a.example, or *; empty: none from elsewhere"},
+    {"comments", CHOICE, AT(comments), 0, 0, switches, "on",
+     "on or off: pictures say in their files what they were made with"},
+    {"jobs-dir", TEXT, AT(jobs_dir), 0, BW_PATH_CHARS, NULL, "",
+     "directory where jobs outlive a restart; empty: they are kept in memory"},
+    {"jobs-keep-s", INTEGER, AT(jobs_keep_s), 1, 31536000, NULL, "3600",
+     "seconds a job is kept after its end"},
+    {"jobs-bytes", INTEGER, AT(jobs_bytes), 1 << 20, INT_MAX, NULL, "268435456",
+     "bytes of all jobs that are kept; beyond it the oldest go first"},
+    {"webhook-allow", TEXT, AT(webhook_allow), 0, BW_PATH_CHARS, NULL, "",
+     "hosts that may be told of a job's end, with commas; empty: none"},
+    {"webhook-secret-file", TEXT, AT(webhook_secret_file), 0, BW_PATH_CHARS, NULL, "",
+     "file with the secret that signs what they are told"},
     {"log-level", CHOICE, AT(log_level), 0, 0, levels, "info", "debug, info, warn, error or off"},
     {"log-format", CHOICE, AT(log_format), 0, 0, formats, "logfmt", "logfmt or json"},
 };

@@ -34,6 +34,11 @@ struct bw_config {
     int connections;
     int request_timeout_ms;
     char keys_file[BW_PATH_CHARS]; // "": no keys
+    int comments;                  // pictures say in their files what they were made with
+    char jobs_dir[BW_PATH_CHARS];  // "": jobs are kept in memory
+    int jobs_keep_s;               // after their end
+    int jobs_bytes;                // of all that are kept
+    char webhook_allow[BW_PATH_CHARS], webhook_secret_file[BW_PATH_CHARS];
     char trusted_proxies[BW_PEERS_CHARS];
     char cors_origins[BW_ORIGINS_CHARS];
     int log_level;  // enum bw_log_level

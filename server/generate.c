@@ -10,13 +10,14 @@
 #include "engine/schedule.h"
 #include "server/answer.h"
 #include "server/catalogue.h"
+#include "server/jobs.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { PROMPT_CHARS = 4096 };
+enum { SD_PREVIEWS = 4 };
 
 /* ---- reading ---- */
 
@@ -360,7 +361,7 @@ static bool find_class(struct bw_service *service, struct bw_exchange *x,
     if (!arch || !arch->class_count || !*prompt)
         return true; // an unknown model is refused where every model is
     request->picture.class_index =
-        bw_openai_class(prompt, (const char(*)[BW_NAME_CHARS])arch->class_names, arch->class_count);
+        bw_prompt_class(prompt, (const char(*)[BW_NAME_CHARS])arch->class_names, arch->class_count);
     if (request->picture.class_index >= 0)
         return true;
     bw_err_set_field(&err, BW_ERANGE, "/prompt", "names no class of %s; GET /v1/models lists them",
@@ -371,27 +372,105 @@ static bool find_class(struct bw_service *service, struct bw_exchange *x,
 
 void bw_generate_handle_openai(struct bw_service *service, struct bw_exchange *x)
 {
-    struct bw_request request;
+    struct bw_images_request asked;
     struct bw_err err = {0};
-    char prompt[PROMPT_CHARS];
-    bool stream = false;
     size_t length;
     if (refuse_early(service, x))
         return;
     const char *body = bw_exchange_body(x, &length);
-    if (bw_openai_parse(&request, prompt, sizeof prompt, &stream, body, length, &err)) {
+    if (bw_openai_parse(&asked, body, length, &err)) {
         refuse(x, &err);
         return;
     }
+    bool stream = asked.stream;
     const char *const offer = stream ? "text/event-stream" : "application/json";
     if (choose(x, &offer, 1) < 0) {
         refuse_form(x, stream ? "with \"stream\" pictures come as text/event-stream"
                               : "pictures come in application/json here");
         return;
     }
-    if (!find_class(service, x, &request, prompt))
+    if (!find_class(service, x, &asked.request, asked.prompt))
         return;
-    struct bw_order *o = bw_generate_order(service, x, &request, stream);
+    struct bw_order *o = bw_generate_order(service, x, &asked.request, stream);
     if (o)
         bw_order_listen(o, x, stream ? BW_FORM_OPENAI_EVENTS : BW_FORM_OPENAI, 0, NULL);
+}
+
+void bw_generate_handle_sdapi(struct bw_service *service, struct bw_exchange *x)
+{
+    static const char *const offer[] = {"application/json"};
+    struct bw_err err = {0};
+    size_t length;
+    if (refuse_early(service, x))
+        return;
+    const char *body = bw_exchange_body(x, &length);
+    struct bw_txt2img *asked = malloc(sizeof *asked);
+    struct bw_order *o = NULL;
+    if (!asked)
+        bw_err_set(&err, BW_ENOMEM, "out of memory");
+    if (!asked || bw_txt2img_parse(asked, body, length, &err)) {
+        refuse(x, &err);
+    } else if (choose(x, offer, 1) < 0) {
+        refuse_form(x, "pictures come in application/json here");
+    } else if (find_class(service, x, &asked->request, asked->prompt)) {
+        asked->request.partial_images = SD_PREVIEWS;
+        o = bw_generate_order(service, x, &asked->request, true);
+    }
+    if (o)
+        bw_order_listen(o, x, BW_FORM_SDAPI, 0, asked);
+    else
+        free(asked);
+}
+
+/* The oldest order of that client that came in this shape, or NULL. */
+static const struct bw_order *oldest_sdapi(const struct bw_service *service, const char *client)
+{
+    for (const struct bw_order *o = service->oldest; o; o = o->next) {
+        bool same = strcmp(o->client, client) == 0;
+        if (same && o->listeners && o->listeners->form == BW_FORM_SDAPI)
+            return o;
+    }
+    return NULL;
+}
+
+/* `without_image`: leave out the preview. False: the query is not one of ours, and was refused. */
+static bool read_progress_query(struct bw_exchange *x, bool *without_image)
+{
+    const char *name, *value;
+    struct bw_err err = {0};
+    for (int i = 0; bw_exchange_query(x, i, &name, &value); i++) {
+        *without_image = bw_text_same(value, "true");
+        if (strcmp(name, "skip_current_image") == 0 &&
+            (*without_image || bw_text_same(value, "false")))
+            continue;
+        bw_err_set(&err, BW_ESYNTAX, "the query is skip_current_image=true or =false, or nothing");
+        refuse(x, &err);
+        return false;
+    }
+    return true;
+}
+
+void bw_generate_sd_progress(struct bw_service *service, struct bw_exchange *x)
+{
+    bool without_image = false;
+    if (!read_progress_query(x, &without_image))
+        return;
+    struct bw_sd_progress progress = {.job = "", .pictures = 1, .steps = 1};
+    const struct bw_order *o = oldest_sdapi(service, bw_exchange_client(x));
+    if (o) {
+        double since_ms = bw_now_ms() - o->arrived_ms;
+        progress = (struct bw_sd_progress){
+            .job = bw_exchange_id(o->listeners->exchange),
+            .started_s = bw_unix_s() - (int64_t)(since_ms / 1e3),
+            .pictures = o->request.count,
+            .step = o->steps_done,
+            .steps = o->request.count * o->jobs[0].plan.steps,
+            .eta_ms = fmax(o->predicted_ms - since_ms, 0),
+        };
+    }
+    for (int i = o && !without_image ? o->event_count - 1 : -1; i >= 0 && !progress.jpeg; i--) {
+        progress.jpeg = o->events[i].jpeg;
+        progress.jpeg_bytes = o->events[i].jpeg_bytes;
+    }
+    bw_answer_json(x, 200, NULL, bw_sd_progress_render(&progress));
 }

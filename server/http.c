@@ -68,7 +68,8 @@ struct bw_exchange {
     struct bw_http *http;
     struct MHD_Connection *mhd;
     struct connection *connection;
-    char method[16], path[BW_PATH_LIMIT + 1], id[BW_REQUEST_ID_CHARS], peer[BW_ADDRESS_CHARS];
+    char method[16], path[BW_PATH_LIMIT + 1], id[BW_REQUEST_ID_CHARS];
+    struct bw_caller caller;
     struct bw_buf query; // decoded parameters, "name\0value\0" after each other
     struct bw_buf extra; // fields for the answer, in the same form
     struct bw_buf body;
@@ -285,7 +286,7 @@ static struct bw_exchange *begin(struct bw_http *http, struct MHD_Connection *mh
     x->done.route = "none";
     snprintf(x->method, sizeof x->method, "%s", method);
     bw_peer_address(MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CLIENT_ADDRESS)->client_addr,
-                    x->peer);
+                    x->caller.address);
     choose_id(x);
     check_path(x, url);
     MHD_get_connection_values(mhd, MHD_GET_ARGUMENT_KIND, keep_parameter, x);
@@ -410,7 +411,7 @@ static void on_completed(void *context, struct MHD_Connection *mhd, void **slot,
     x->done.method = x->method;
     x->done.path = x->path;
     x->done.request_id = x->id;
-    x->done.peer = x->peer;
+    x->done.caller = &x->caller;
     x->done.duration_ms = bw_now_ms() - x->started_ms;
     http->observer(http->context, &x->done);
     bw_buf_release(&x->query);
@@ -542,9 +543,14 @@ const char *bw_exchange_method(const struct bw_exchange *x)
     return x->method;
 }
 
-const char *bw_exchange_peer(const struct bw_exchange *x)
+const char *bw_exchange_client(const struct bw_exchange *x)
 {
-    return x->peer;
+    return *x->caller.key ? x->caller.key : x->caller.address;
+}
+
+struct bw_caller *bw_exchange_caller(struct bw_exchange *x)
+{
+    return &x->caller;
 }
 
 const char *bw_exchange_path(const struct bw_exchange *x)

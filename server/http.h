@@ -10,7 +10,10 @@
 #include "api/problem.h"
 #include "base/buf.h"
 #include "base/err.h"
+#include "server/keys.h"
+#include "server/listen.h"
 #include "server/loop.h"
+#include "server/trace_context.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -32,9 +35,19 @@ struct bw_http_limits {
 /* Answer the exchange, now or later, exactly once. */
 typedef void bw_http_handler(void *context, struct bw_exchange *exchange);
 
+/* Who asks, as far as that is decided before a handler runs. */
+struct bw_caller {
+    char
+        address[BW_ADDRESS_CHARS]; // numeric; the connection's, unless a trusted proxy says another
+    char key[BW_KEY_NAME_CHARS];   // name of its API key; "" if it needed none
+    bool counted;                  // by the quotas of that key
+    struct bw_trace_context trace; // of our part; "" before the gate
+};
+
 /* What is known of an exchange when it is over; for logs and metrics. */
 struct bw_http_done {
-    const char *method, *path, *route, *request_id, *peer;
+    const char *method, *path, *route, *request_id;
+    const struct bw_caller *caller;
     int status; // as sent; 499 if the client left first
     size_t sent_bytes;
     double duration_ms;
@@ -64,8 +77,8 @@ int bw_http_connections(const struct bw_http *http);
 
 /* The request. Texts live as long as the exchange. */
 const char *bw_exchange_method(const struct bw_exchange *x);
-const char *bw_exchange_peer(const struct bw_exchange *x); // numeric address
-const char *bw_exchange_path(const struct bw_exchange *x); // decoded, no query
+const char *bw_exchange_client(const struct bw_exchange *x); // the key's name, else the address
+const char *bw_exchange_path(const struct bw_exchange *x);   // decoded, no query
 /* The i-th segment of the path, from 0: of "/v1/jobs/a" 2 is "a". Cut to `room`; "" past the end.
  */
 void bw_exchange_segment(const struct bw_exchange *x, int i, char *out, size_t room);
@@ -76,6 +89,9 @@ void bw_exchange_list(const struct bw_exchange *x, const char *name, char *out, 
 bool bw_exchange_query(const struct bw_exchange *x, int i, const char **name, const char **value);
 const char *bw_exchange_body(const struct bw_exchange *x, size_t *length);
 const char *bw_exchange_id(const struct bw_exchange *x); // X-Request-Id, the client's or our own
+
+/* For the gate to fill in. */
+struct bw_caller *bw_exchange_caller(struct bw_exchange *x);
 
 /* For the observer. `route` and `key` must be static. */
 void bw_exchange_set_route(struct bw_exchange *x, const char *route);

@@ -10,9 +10,7 @@ void bw_job_init(struct bw_job *job, const struct bw_request *request, const str
     job->owner = owner;
     job->plan = *plan;
     job->plan.index += (uint32_t)number;
-    job->format = request->format;
-    job->quality = request->quality;
-    job->progressive = request->progressive;
+    job->request = request;
     job->admitted_ms = arrived_ms;
     job->task = (struct bw_task){
         .arch = price->arch,

@@ -23,10 +23,8 @@ struct bw_job {
     struct bw_plan plan;
     struct bw_ladder ladder;
     struct bw_task task;
-    enum bw_format format;
-    int quality;
-    bool progressive;
-    char *comment; // for the file to carry; the job's own, NULL: none
+    const struct bw_request *request; // the owner's: how to encode it
+    bool commented;                   // the file says what it was made with
     atomic_bool cancelled;
 
     bool watched; // somebody follows its steps
@@ -39,7 +37,7 @@ struct bw_job {
 };
 
 /* Picture `number` of a request that arrived then, of the model with that price; nothing has been
- * decided about it yet. */
+ * decided about it yet. The request has to outlive the job. */
 void bw_job_init(struct bw_job *job, const struct bw_request *request, const struct bw_plan *plan,
                  struct bw_price *price, int number, double arrived_ms, void *owner);
 

@@ -19,7 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST_RECORDS = 16384 };
+enum { MOST_RECORDS = 16384, WEBHOOK_GRACE_MS = 5000 };
 
 struct running {
     struct bw_keeper keeper; // first: a keeper of ours is the running job
@@ -140,7 +140,7 @@ static void describe_failure(struct running *r)
     const struct bw_order *o = r->order;
     char *request = bw_request_render(&o->request);
     char *problem = bw_problem_render(o->problem, &o->err, NULL, r->id, false);
-    r->end.outcome = BW_FAILED;
+    r->end.outcome = BW_JOB_FAILED;
     if (request && problem)
         r->end.result = bw_job_failure(request, o->steps_done,
                                        o->request.count * o->jobs[0].plan.steps, problem);
@@ -174,7 +174,7 @@ static void describe_end(struct running *r)
         return;
     }
     struct bw_generation result = bw_order_result(r->order, images);
-    r->end.outcome = BW_COMPLETED;
+    r->end.outcome = BW_JOB_COMPLETED;
     if (copy_pictures(r, &result))
         r->end.result = bw_job_result(r->id, &result);
 }
@@ -293,7 +293,7 @@ static void answer_existing(struct bw_jobs *jobs, struct bw_exchange *x,
         respond(jobs, x, manner.status == 201 ? 200 : 202, record);
     else if (r && r->order)
         bw_order_listen(r->order, x, manner.form, 0, NULL);
-    else if (record->outcome != BW_OPEN)
+    else if (record->outcome != BW_JOB_OPEN)
         bw_replay(jobs->store, record, x, manner.form);
     else
         refuse_waiting(x);
@@ -453,7 +453,7 @@ static void follow(struct bw_jobs *jobs, struct bw_exchange *x, const struct bw_
                    int64_t seen)
 {
     struct running *r = find_running(jobs, record->owner, record->id);
-    if (record->outcome != BW_OPEN)
+    if (record->outcome != BW_JOB_OPEN)
         bw_replay_end(record, describe(jobs, record), seen, x);
     else if (r && r->order)
         bw_order_listen(r->order, x, BW_FORM_JOB_EVENTS, seen, NULL);
@@ -490,10 +490,10 @@ void bw_jobs_image(struct bw_service *service, struct bw_exchange *x)
     if (!record)
         return;
     bw_exchange_segment(x, 4, number, sizeof number);
-    if (record->outcome == BW_OPEN) {
+    if (record->outcome == BW_JOB_OPEN) {
         bw_err_set(&err, BW_EBUSY, "the job is not over");
         bw_exchange_refuse(x, BW_PROBLEM_NOT_READY, &err, &(struct bw_header){"Retry-After", "1"});
-    } else if (record->outcome == BW_FAILED) {
+    } else if (record->outcome == BW_JOB_FAILED) {
         bw_err_set(&err, BW_ERANGE, "the job failed; it has no pictures");
         bw_exchange_refuse(x, BW_PROBLEM_CONFLICT, &err, NULL);
     } else if (!bw_text_to_int(number, 0, record->picture_count - 1, &i)) {
@@ -513,13 +513,15 @@ int bw_jobs_new(struct bw_jobs **out, struct bw_service *service, struct bw_err 
     const struct bw_store_limits limits = {.keep_s = config->jobs_keep_s,
                                            .bytes = (size_t)config->jobs_bytes,
                                            .records = MOST_RECORDS};
+    const struct bw_webhook_settings webhook = {.allow = config->webhook_allow,
+                                                .secret_file = config->webhook_secret_file};
     struct bw_jobs *jobs = calloc(1, sizeof *jobs);
     if (!jobs)
         return bw_err_set(err, BW_ENOMEM, "out of memory");
     jobs->service = service;
     int code = bw_store_new(&jobs->store, service->loop, config->jobs_dir, &limits, err);
     if (!code)
-        code = bw_webhook_new(&jobs->webhook, config, err);
+        code = bw_webhook_new(&jobs->webhook, &webhook, err);
     if (code) {
         bw_jobs_free(jobs);
         return code;
@@ -542,7 +544,7 @@ void bw_jobs_free(struct bw_jobs *jobs)
     if (!jobs)
         return;
     bw_store_free(jobs->store);
-    bw_webhook_free(jobs->webhook);
+    bw_webhook_free(jobs->webhook, WEBHOOK_GRACE_MS);
     free(jobs);
 }
 
@@ -561,13 +563,15 @@ static void restart(struct running *r)
     struct bw_request request;
     struct bw_order *o = NULL;
     const struct bw_record *record = bw_store_find(r->jobs->store, r->owner, r->id);
-    if (!bw_request_parse(&request, record->body, strlen(record->body), &err))
+    if (!bw_request_parse(&request, record->body, strlen(record->body), &err)) {
+        request.deadline_ms = 0; // it was counted from an arrival long ago
         o = bw_generate_order_unasked(r->jobs->service, r->owner, &request, &err);
+    }
     if (o) {
         keep(r, o);
     } else if (err.code != BW_EBUSY) {
         char *problem = bw_problem_render(bw_problem_of(&err), &err, NULL, r->id, false);
-        r->end = (struct bw_store_end){.outcome = BW_FAILED, .finished_s = bw_unix_s()};
+        r->end = (struct bw_store_end){.outcome = BW_JOB_FAILED, .finished_s = bw_unix_s()};
         r->end.result = problem ? bw_job_failure(record->body, 0, 1, problem) : NULL;
         r->ended = true;
         free(problem);

@@ -80,6 +80,21 @@ void bw_listen_address(int fd, char text[BW_ADDRESS_CHARS])
     snprintf(text, BW_ADDRESS_CHARS, own.ss_family == AF_INET6 ? "[%s]:%s" : "%s:%s", host, port);
 }
 
+bool bw_listen_is_local(int fd)
+{
+    union {
+        struct sockaddr any;
+        struct sockaddr_in four;
+        struct sockaddr_in6 six;
+    } own = {.any.sa_family = AF_UNSPEC};
+    socklen_t length = sizeof own;
+    if (getsockname(fd, &own.any, &length))
+        return false;
+    if (own.any.sa_family == AF_INET)
+        return ntohl(own.four.sin_addr.s_addr) >> 24 == IN_LOOPBACKNET;
+    return own.any.sa_family == AF_INET6 && IN6_IS_ADDR_LOOPBACK(&own.six.sin6_addr);
+}
+
 void bw_peer_address(const struct sockaddr *peer, char text[BW_ADDRESS_CHARS])
 {
     socklen_t length =

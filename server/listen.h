@@ -4,6 +4,8 @@
 
 #include "base/err.h"
 
+#include <stdbool.h>
+
 enum { BW_ADDRESS_CHARS = 128 };
 
 /* A listening, non-blocking TCP socket on "host:port" with a numeric host: "127.0.0.1:8080",
@@ -16,6 +18,9 @@ int bw_listen_check(const char *address, struct bw_err *err);
 
 /* The address a socket really listens on, port included. */
 void bw_listen_address(int fd, char text[BW_ADDRESS_CHARS]);
+
+/* Can only this machine reach it? */
+bool bw_listen_is_local(int fd);
 
 /* A peer's address without its port. */
 struct sockaddr;

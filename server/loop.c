@@ -81,7 +81,8 @@ void bw_loop_free(struct bw_loop *loop)
     if (!loop)
         return;
     uv_walk(&loop->uv, close_handle, NULL);
-    uv_run(&loop->uv, UV_RUN_DEFAULT);
+    while (uv_run(&loop->uv, UV_RUN_DEFAULT)) // returns early if it was told to stop before
+        ;
     uv_loop_close(&loop->uv);
     free(loop);
 }

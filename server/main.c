@@ -3,7 +3,8 @@
 #include "base/log.h"
 #include "base/version.h"
 #include "engine/brick.h"
-#include "server/generate.h"
+#include "server/jobs.h"
+#include "server/order.h"
 #include "server/routes.h"
 #include "server/simulate.h"
 
@@ -13,17 +14,30 @@
 #include <string.h>
 
 enum { MEASURE_MS = 200, SIMULATED_MEASURE_MS = 1000 }; // for timing the network
+enum { TICK_MS = 1000, DRAINED_TICK_MS = 20, PING_MS = 15000 };
 
 struct server {
     struct bw_config config;
     struct bw_service service;
-    bool aborted;
+    struct bw_timer *tick;
+    bool drained, aborted;
 };
 
-static void stop_loop(void *context)
+/* Nobody is connected any more; jobs may still be under way. */
+static void on_drained(void *context)
 {
     struct server *s = context;
-    bw_loop_stop(s->service.loop);
+    s->drained = true;
+    bw_timer_start(s->tick, 0, DRAINED_TICK_MS);
+}
+
+static void on_tick(void *context)
+{
+    struct server *s = context;
+    bw_jobs_tick(s->service.jobs);
+    bw_orders_ping(&s->service, PING_MS);
+    if (s->drained && !s->service.in_progress && !bw_jobs_pending(s->service.jobs))
+        bw_loop_stop(s->service.loop);
 }
 
 /* The first signal drains, the second aborts. */
@@ -37,12 +51,18 @@ static void on_signal(void *context)
         return;
     }
     bw_log_message(BW_LOG_INFO, "draining", "no new connections; finishing what was admitted");
-    bw_http_drain(s->service.http, stop_loop, s);
+    bw_http_drain(s->service.http, on_drained, s);
 }
 
+/* The files of models and of keys may have changed. */
 static void on_hangup(void *context)
 {
     struct server *s = context;
+    struct bw_err err = {0};
+    if (bw_gate_reload(&s->service.gate, &err))
+        bw_log_message(BW_LOG_ERROR, "keys-stay", err.message);
+    else if (*s->config.keys_file)
+        bw_log_message(BW_LOG_INFO, "keys-read", s->config.keys_file);
     bw_catalogue_rescan(s->service.catalogue, s->service.loop);
 }
 
@@ -51,12 +71,15 @@ static void wake_loop(void *loop)
     bw_loop_wake(loop);
 }
 
-static void log_start(const struct server *s, const char *address, double load_ms)
+static void log_start(const struct server *s, const char *address, const char *admin,
+                      double load_ms)
 {
     const struct bw_model *model = bw_catalogue_at(s->service.catalogue, 0)->model;
     struct bw_log_line line;
     bw_log_begin(&line, BW_LOG_INFO, "listening");
     bw_log_text(&line, "address", address);
+    if (*admin)
+        bw_log_text(&line, "admin", admin);
     bw_log_text(&line, "version", BW_VERSION);
     bw_log_int(&line, "models", bw_catalogue_count(s->service.catalogue));
     bw_log_text(&line, "model", model->arch.name);
@@ -95,15 +118,64 @@ static int start_work(struct server *s, struct bw_err *err)
     return code;
 }
 
-static int start(struct server *s, struct bw_err *err)
+static int start_ticking(struct server *s, struct bw_err *err)
+{
+    s->tick = bw_timer_new(s->service.loop, on_tick, s);
+    if (!s->tick)
+        return bw_err_set(err, BW_ENOMEM, "out of memory");
+    bw_timer_start(s->tick, TICK_MS, TICK_MS);
+    return BW_OK;
+}
+
+static int watch_signals(struct server *s, struct bw_err *err)
+{
+    static const struct {
+        int number;
+        bw_loop_fn *fn;
+    } signals[] = {{SIGTERM, on_signal}, {SIGINT, on_signal}, {SIGHUP, on_hangup}};
+    int code = BW_OK;
+    for (size_t i = 0; !code && i < sizeof signals / sizeof *signals; i++)
+        code = bw_loop_on_signal(s->service.loop, signals[i].number, signals[i].fn, s, err);
+    return code;
+}
+
+/* Open the listeners, the admin's if there is to be one, and say where they are. */
+static int start_http(struct server *s, char address[BW_ADDRESS_CHARS],
+                      char admin[BW_ADDRESS_CHARS], struct bw_err *err)
 {
     struct bw_service *service = &s->service;
     const struct bw_http_limits limits = {.connections = s->config.connections,
                                           .request_timeout_ms = s->config.request_timeout_ms,
                                           .body_limit_bytes = (size_t)s->config.max_body_bytes};
-    char address[BW_ADDRESS_CHARS];
+    int fd = -1, code = bw_listen(s->config.listen, &fd, err);
+    if (code)
+        return code;
+    bw_listen_address(fd, address);
+    bool exposed = !bw_listen_is_local(fd) && !*s->config.keys_file;
+    code = bw_http_new(&service->http, service->loop, fd, &limits, bw_routes_handle,
+                       bw_routes_observe, service, err);
+    if (!code && *s->config.admin_listen) {
+        code = bw_listen(s->config.admin_listen, &fd, err);
+        if (code)
+            return code;
+        bw_listen_address(fd, admin);
+        code = bw_http_new(&service->admin, service->loop, fd, &limits, bw_routes_handle_admin,
+                           bw_routes_observe, service, err);
+    }
+    if (!code && exposed)
+        bw_log_message(BW_LOG_WARN, "open-access",
+                       "other machines may reach this address, and there are no keys");
+    return code;
+}
+
+static int start(struct server *s, struct bw_err *err)
+{
+    struct bw_service *service = &s->service;
+    char address[BW_ADDRESS_CHARS], admin[BW_ADDRESS_CHARS] = "";
     double began_ms = bw_now_ms();
-    int fd = -1, code = bw_catalogue_new(&service->catalogue, &s->config, MEASURE_MS, err);
+    int code = bw_gate_init(&service->gate, &s->config, err);
+    if (!code)
+        code = bw_catalogue_new(&service->catalogue, &s->config, MEASURE_MS, err);
     if (!code)
         code = bw_loop_new(&service->loop, err);
     if (code)
@@ -111,21 +183,18 @@ static int start(struct server *s, struct bw_err *err)
     service->started_ms = bw_now_ms();
     code = start_work(s, err);
     if (!code)
-        code = bw_loop_on_signal(service->loop, SIGTERM, on_signal, s, err);
+        code = watch_signals(s, err);
     if (!code)
-        code = bw_loop_on_signal(service->loop, SIGINT, on_signal, s, err);
+        code = bw_jobs_new(&service->jobs, service, err);
     if (!code)
-        code = bw_loop_on_signal(service->loop, SIGHUP, on_hangup, s, err);
-    if (!code)
-        code = bw_listen(s->config.listen, &fd, err);
+        code = start_ticking(s, err);
     if (code)
         return code;
-    bw_listen_address(fd, address);
-    bw_loop_on_wake(service->loop, bw_generate_collect, service);
-    code = bw_http_new(&service->http, service->loop, fd, &limits, bw_routes_handle,
-                       bw_routes_observe, service, err);
+    bw_loop_on_wake(service->loop, bw_orders_collect, service);
+    bw_jobs_resume(service->jobs);
+    code = start_http(s, address, admin, err);
     if (!code)
-        log_start(s, address, bw_now_ms() - began_ms);
+        log_start(s, address, admin, bw_now_ms() - began_ms);
     return code;
 }
 
@@ -133,14 +202,18 @@ static int start(struct server *s, struct bw_err *err)
 static void tear_down(struct server *s)
 {
     bw_http_free(s->service.http);
+    bw_http_free(s->service.admin);
+    bw_jobs_quiet(s->service.jobs);
     bw_workers_stop(s->service.workers);
     if (s->service.workers)
-        bw_generate_collect(&s->service);
+        bw_orders_collect(&s->service);
     bw_workers_free(s->service.workers);
     bw_loop_free(s->service.loop);
+    bw_jobs_free(s->service.jobs);
     bw_scheduler_release(&s->service.scheduler);
     bw_metrics_release(&s->service.metrics);
     bw_catalogue_free(s->service.catalogue);
+    bw_gate_release(&s->service.gate);
 }
 
 static int serve(struct server *s)

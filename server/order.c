@@ -32,8 +32,9 @@ struct bw_order *bw_order_new(struct bw_service *service, struct bw_served *serv
     o->arrived_ms = bw_now_ms();
     snprintf(o->client, sizeof o->client, "%s", client);
     for (int i = 0; i < request->count; i++) {
-        bw_job_init(&o->jobs[i], request, plan, &served->price, i, o->arrived_ms, o);
+        bw_job_init(&o->jobs[i], &o->request, plan, &served->price, i, o->arrived_ms, o);
         o->jobs[i].served = served;
+        o->jobs[i].commented = service->config->comments;
         o->jobs[i].watched = watched;
         o->jobs[i].previews = request->partial_images;
     }
@@ -58,10 +59,10 @@ void bw_order_discard(struct bw_order *o)
 
 static void enlist(struct bw_order *o)
 {
-    struct bw_order *head = &o->service->orders;
-    o->next = head;
-    o->previous = head->previous;
-    o->previous->next = head->previous = o;
+    struct bw_service *service = o->service;
+    o->previous = service->newest;
+    *(service->newest ? &service->newest->next : &service->oldest) = o;
+    service->newest = o;
 }
 
 /* Free it if nobody needs it any more. */
@@ -69,8 +70,8 @@ static void release(struct bw_order *o)
 {
     if (!o->ended || o->ending || o->listeners || o->keeper)
         return;
-    o->previous->next = o->next;
-    o->next->previous = o->previous;
+    *(o->previous ? &o->previous->next : &o->service->oldest) = o->next;
+    *(o->next ? &o->next->previous : &o->service->newest) = o->previous;
     bw_order_discard(o);
 }
 
@@ -155,7 +156,7 @@ static void drop_listener(struct bw_listener *listener)
     while (*at != listener)
         at = &(*at)->next;
     *at = listener->next;
-    free(listener->sdapi);
+    free(listener->asked);
     free(listener);
 }
 
@@ -175,10 +176,11 @@ static enum bw_stream pull(void *context, struct bw_buf *out)
 {
     struct bw_listener *l = context;
     struct bw_order *o = l->order;
+    const struct bw_openai_stream stream = bw_answer_openai_stream(o);
     bool openai = l->form == BW_FORM_OPENAI_EVENTS;
     for (; l->seen < o->event_count; l->seen++) {
         if (openai)
-            bw_event_render_openai(out, &o->events[l->seen], &o->request, bw_unix_s());
+            bw_event_render_openai(out, &o->events[l->seen], &stream);
         else
             bw_event_render(out, &o->events[l->seen]);
     }
@@ -202,7 +204,7 @@ static void answer(struct bw_listener *l)
 }
 
 void bw_order_listen(struct bw_order *o, struct bw_exchange *x, enum bw_form form, int64_t seen,
-                     struct bw_sdapi_request *sdapi)
+                     struct bw_txt2img *asked)
 {
     static const struct bw_header stream_headers[] = {{"Content-Type", "text/event-stream"},
                                                       {"Cache-Control", "no-store"},
@@ -212,7 +214,7 @@ void bw_order_listen(struct bw_order *o, struct bw_exchange *x, enum bw_form for
     if (!l) {
         struct bw_err err = {0};
         bw_err_set(&err, BW_ENOMEM, "out of memory");
-        free(sdapi);
+        free(asked);
         bw_exchange_refuse(x, BW_PROBLEM_INTERNAL, &err, NULL);
         if (!o->ended && !o->listeners && !o->keeper)
             bw_order_give_up(o, BW_PROBLEM_INTERNAL, err.message);
@@ -224,7 +226,7 @@ void bw_order_listen(struct bw_order *o, struct bw_exchange *x, enum bw_form for
                               .form = form,
                               .seen = seen < o->event_count ? (int)seen : o->event_count,
                               .sent_ms = bw_now_ms(),
-                              .sdapi = sdapi};
+                              .asked = asked};
     o->listeners = l;
     if (is_stream(form)) {
         bw_exchange_on_leave(x, listener_left, l);
@@ -240,7 +242,7 @@ void bw_order_listen(struct bw_order *o, struct bw_exchange *x, enum bw_form for
 void bw_orders_ping(struct bw_service *service, double silence_ms)
 {
     double now = bw_now_ms();
-    for (struct bw_order *o = service->orders.next; o != &service->orders; o = o->next) {
+    for (struct bw_order *o = service->oldest; o; o = o->next) {
         for (struct bw_listener *l = o->listeners; l; l = l->next) {
             if (is_stream(l->form) && now - l->sent_ms >= silence_ms) {
                 l->ping = true;
@@ -259,6 +261,8 @@ struct bw_request bw_effective_request(const struct bw_request *asked, const str
     request.picture = bw_plan_picture(plan, arch);
     request.deadline_ms = 0;
     request.priority = BW_PRIORITY_NORMAL;
+    request.partial_images = 0;
+    *request.webhook = '\0';
     return request;
 }
 

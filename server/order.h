@@ -31,10 +31,10 @@ struct bw_listener {
     struct bw_order *order;
     struct bw_exchange *exchange;
     enum bw_form form;
-    int seen;                       // events of the order sent, of a stream
-    double sent_ms;                 // when a stream last had something to send
-    bool ping;                      // it has been silent for too long
-    struct bw_sdapi_request *sdapi; // of BW_FORM_SDAPI: what it was asked for; its own
+    int seen;                 // events of the order sent, of a stream
+    double sent_ms;           // when a stream last had something to send
+    bool ping;                // it has been silent for too long
+    struct bw_txt2img *asked; // of BW_FORM_SDAPI: what it was asked for; its own
 };
 
 struct bw_order {
@@ -81,9 +81,9 @@ int bw_order_admit(struct bw_order *order, bool only_ask, struct bw_answer *answ
                    struct bw_err *err);
 
 /* Answer the exchange from this order, now or when it ends; a stream begins at once, after the
- * first `seen` events. `sdapi` (or NULL) passes to the listener. */
+ * first `seen` events. `asked` (or NULL) passes to the listener. */
 void bw_order_listen(struct bw_order *order, struct bw_exchange *exchange, enum bw_form form,
-                     int64_t seen, struct bw_sdapi_request *sdapi);
+                     int64_t seen, struct bw_txt2img *asked);
 
 /* End it with a problem as soon as its pictures are back. It may be gone on return. */
 void bw_order_give_up(struct bw_order *order, enum bw_problem problem, const char *reason);

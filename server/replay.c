@@ -141,7 +141,7 @@ void bw_replay(struct bw_store *store, const struct bw_record *record, struct bw
     static const struct bw_header problem_headers[] = {{"Content-Type", "application/problem+json"},
                                                        {NULL, NULL}};
     int status = 0;
-    if (record->outcome == BW_COMPLETED) {
+    if (record->outcome == BW_JOB_COMPLETED) {
         fetch(store, record, 0, record->picture_count,
               (struct replay){.form = form, .result = strdup(record->result)}, x);
         return;
@@ -180,7 +180,7 @@ void bw_replay_end(const struct bw_record *record, char *job, int64_t seen, stru
     if (seen >= BW_LAST_EVENT_ID) {
         free(job);
         bw_exchange_respond(x, 204, NULL, NULL, 0);
-    } else if (record->outcome == BW_COMPLETED) {
+    } else if (record->outcome == BW_JOB_COMPLETED) {
         respond_event(x, BW_EVENT_COMPLETED, job);
     } else {
         free(job);

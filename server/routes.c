@@ -6,6 +6,7 @@
 #include "server/assets.h"
 #include "server/cards.h"
 #include "server/generate.h"
+#include "server/jobs.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -93,8 +94,16 @@ static const struct route {
     void (*handle)(struct bw_service *service, struct bw_exchange *exchange);
 } routes[] = {
     {"POST", "/v1/generate", bw_generate_handle},
+    {"GET", "/v1/generate", bw_generate_handle_get},
     {"POST", "/v1/images/generations", bw_generate_handle_openai},
     {"POST", "/v1/quote", bw_generate_quote},
+    {"PUT", "/v1/jobs/{id}", bw_jobs_put},
+    {"GET", "/v1/jobs/{id}", bw_jobs_get},
+    {"DELETE", "/v1/jobs/{id}", bw_jobs_delete},
+    {"GET", "/v1/jobs/{id}/events", bw_jobs_events},
+    {"GET", "/v1/jobs/{id}/images/{i}", bw_jobs_image},
+    {"POST", "/sdapi/v1/txt2img", bw_generate_handle_sdapi},
+    {"GET", "/sdapi/v1/progress", bw_generate_sd_progress},
     {"GET", "/v1/models", bw_cards_models},
     {"GET", "/v1/models/{id}", bw_cards_model},
     {"GET", "/v1/capabilities", handle_capabilities},
@@ -141,41 +150,96 @@ static void list_methods(const char *path, char *out, size_t room)
     }
 }
 
-void bw_routes_handle(void *context, struct bw_exchange *x)
+/* The route of the path that takes the method, else one of the path, else NULL. */
+static const struct route *find_route(const char *path, const char *method)
 {
-    const char *path = bw_exchange_path(x);
-    struct bw_err err = {0};
-    bool known = false;
+    const struct route *found = NULL;
     for (int i = 0; i < ROUTES; i++) {
         if (!bw_route_matches(routes[i].pattern, path))
             continue;
-        known = true;
-        bw_exchange_set_route(x, routes[i].pattern);
-        if (takes_method(&routes[i], bw_exchange_method(x))) {
-            routes[i].handle(context, x);
-            return;
-        }
+        if (takes_method(&routes[i], method))
+            return &routes[i];
+        found = &routes[i];
     }
-    if (known) {
+    return found;
+}
+
+/* Who besides the holders of keys may ask for a path. */
+static const struct audience {
+    const char *pattern;
+    bool open;  // anyone
+    bool admin; // whoever reaches the admin listener
+} audiences[] = {
+    {"/livez", true, true},          {"/readyz", true, true}, {"/metrics", false, true},
+    {"/openapi.json", true, false},  {"/docs", true, false},  {"/", true, false},
+    {"/assets/{name}", true, false},
+};
+
+static struct audience audience_of(const char *path)
+{
+    for (size_t i = 0; i < sizeof audiences / sizeof *audiences; i++) {
+        if (bw_route_matches(audiences[i].pattern, path))
+            return audiences[i];
+    }
+    return (struct audience){.pattern = path};
+}
+
+/* What only the admin listener may be asked for is only there, if there is one. */
+static bool is_elsewhere(const struct bw_service *service, const char *path, bool admin)
+{
+    const struct audience audience = audience_of(path);
+    return admin ? !audience.admin : service->admin && audience.admin && !audience.open;
+}
+
+static void answer(struct bw_service *service, struct bw_exchange *x, bool admin)
+{
+    const char *path = bw_exchange_path(x), *method = bw_exchange_method(x);
+    const struct route *route = find_route(path, method);
+    struct bw_err err = {0};
+    if (route && is_elsewhere(service, path, admin))
+        route = NULL;
+    if (route)
+        bw_exchange_set_route(x, route->pattern);
+    if (!admin && !bw_gate_admit(&service->gate, x, !route || audience_of(path).open))
+        return;
+    if (route && takes_method(route, method)) {
+        route->handle(service, x);
+    } else if (route) {
         char allow[64];
         list_methods(path, allow, sizeof allow);
         bw_err_set(&err, BW_ERANGE, "this path takes %s", allow);
         bw_exchange_refuse(x, BW_PROBLEM_METHOD, &err, &(struct bw_header){"Allow", allow});
-        return;
+    } else {
+        bw_err_set(&err, BW_ENOTFOUND, "GET /openapi.json lists the paths there are");
+        bw_exchange_refuse(x, BW_PROBLEM_NOT_FOUND, &err, NULL);
     }
-    bw_err_set(&err, BW_ENOTFOUND, "GET /openapi.json lists the paths there are");
-    bw_exchange_refuse(x, BW_PROBLEM_NOT_FOUND, &err, NULL);
+}
+
+void bw_routes_handle(void *service, struct bw_exchange *x)
+{
+    answer(service, x, false);
+}
+
+void bw_routes_handle_admin(void *service, struct bw_exchange *x)
+{
+    answer(service, x, true);
 }
 
 void bw_routes_observe(void *context, const struct bw_http_done *done)
 {
     struct bw_service *service = context;
+    const struct bw_caller *caller = done->caller;
     struct bw_log_line line;
+    bw_gate_leave(&service->gate, caller);
     bw_metrics_request(&service->metrics, done->route, done->status, done->duration_ms,
                        done->sent_bytes);
     bw_log_begin(&line, BW_LOG_INFO, "request");
     bw_log_text(&line, "id", done->request_id);
-    bw_log_text(&line, "peer", done->peer);
+    bw_log_text(&line, "peer", caller->address);
+    if (*caller->key)
+        bw_log_text(&line, "client", caller->key);
+    if (*caller->trace.trace)
+        bw_log_text(&line, "trace", caller->trace.trace);
     bw_log_text(&line, "method", done->method);
     bw_log_text(&line, "path", done->path);
     bw_log_int(&line, "status", done->status);

@@ -11,6 +11,9 @@ void bw_routes_handle(void *service, struct bw_exchange *exchange);
  * empty. */
 bool bw_route_matches(const char *pattern, const char *path);
 
+/* The same for the admin listener: /metrics, /livez and /readyz, without keys. */
+void bw_routes_handle_admin(void *service, struct bw_exchange *exchange);
+
 /* Log and count an exchange that is over. Fits bw_http_new(). */
 void bw_routes_observe(void *service, const struct bw_http_done *done);
 

@@ -2,6 +2,7 @@
  * when it is over, leaves it to the worker, which encodes the picture and hands it to the loop. */
 #include "server/workers.h"
 
+#include "api/response.h"
 #include "base/clock.h"
 #include "engine/cost.h"
 #include "image/encode.h"
@@ -40,6 +41,13 @@ static void deliver(struct bw_workers *all, struct bw_job *job)
     all->notify(all->context);
 }
 
+static char *make_comment(const struct bw_job *job)
+{
+    const struct bw_model *model = job->served->model;
+    struct bw_picture picture = bw_plan_picture(&job->plan, &model->arch);
+    return bw_comment_render(job->request, &picture, model->digest);
+}
+
 static int encode(struct bw_job *job)
 {
     int width = job->plan.width, height = job->plan.height;
@@ -48,11 +56,15 @@ static int encode(struct bw_job *job)
         return bw_err_set(&job->err, BW_ENOMEM, "out of memory for a picture of %dx%d", width,
                           height);
     bw_sampler_bytes(&job->sampler, rgb);
-    const struct bw_encoding encoding = {.format = job->format,
-                                         .quality = job->quality,
-                                         .progressive = job->progressive,
-                                         .comment = job->comment};
-    int code = bw_image_encode(rgb, width, height, &encoding, &job->image, &job->err);
+    char *comment = job->commented ? make_comment(job) : NULL;
+    const struct bw_encoding encoding = {.format = job->request->format,
+                                         .quality = job->request->quality,
+                                         .progressive = job->request->progressive,
+                                         .comment = comment};
+    int code = job->commented && !comment
+                   ? bw_err_set(&job->err, BW_ENOMEM, "out of memory for a comment")
+                   : bw_image_encode(rgb, width, height, &encoding, &job->image, &job->err);
+    free(comment);
     free(rgb);
     return code;
 }

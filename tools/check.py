@@ -12,9 +12,10 @@ SEES = {"base": set(), "engine": {"base"}, "image": {"base"}, "api": {"base"},
 FOREIGN = {"microhttpd.h": ["server/http.c"], "uv.h": ["server/loop.c"], "cblas.h": ["engine/gemm.c"],
            "jpeglib.h": ["image/jpeg.c"], "png.h": ["image/png.c"],
            "webp/encode.h": ["image/webp.c"], "webp/mux.h": ["image/webp.c"], "nettle/sha2.h": ["engine/digest.c"],
+           "nettle/hmac.h": ["server/signature.c"], "nettle/base64.h": ["server/signature.c"],
            "immintrin.h": ["engine/kernels/"],
            "jansson.h": ["engine/safetensors.c", "engine/arch.c", "api/"],
-           "curl/curl.h": ["cli/load_http.c"]}
+           "curl/curl.h": ["cli/load_http.c", "server/webhook.c"]}
 LIBRARIES = ("base/", "engine/", "image/", "api/")
 MAY_WRITE = ("base/log.c",)
 TALKS = re.compile(r"\b(printf|puts|perror|exit|abort|fprintf\(std(out|err))\b\(?")

@@ -21,7 +21,7 @@ enum bw_precision { BW_PRECISION_AUTO, BW_PRECISION_BF16, BW_PRECISION_F32 };
 
 /* What happens to y = a w^T before it is stored: y + bias, then gelu (tanh form) if asked for, then
  * one of three ways to store. */
-enum bw_store {
+enum bw_sink {
     BW_STORE_FLOAT,      // float *y
     BW_STORE_ACTIVATION, // activations
     BW_STORE_GATED,      // float *y: y += gate * result
@@ -35,7 +35,7 @@ struct bw_product {
     const float *bias; // [outputs]
     const float *gate; // [outputs]; BW_STORE_GATED only
     bool gelu;
-    enum bw_store store;
+    enum bw_sink store;
     void *y; // [rows, y_stride], in elements of what is stored
     int y_stride;
     float *scratch; // [rows, outputs] floats that may be overwritten

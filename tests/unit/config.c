@@ -8,7 +8,7 @@
 
 #include <unistd.h>
 
-enum { SETTINGS = 16, QUEUE = 6 /* its place among them */ };
+enum { SETTINGS = 20, QUEUE = 7 /* its place among them */ };
 
 /* The flags as main() passes them; NULL ends them. */
 static int read_config(struct bw_config *config, struct bw_err *err, const char *const *flags)
@@ -34,6 +34,7 @@ static void defaults(void)
     CHECK(c.workers == 1 && c.threads == 0 && c.batch == 16 && c.queue == 256);
     CHECK_INT(c.precision, BW_PRECISION_AUTO);
     CHECK(c.max_area == 262144 && c.log_level == BW_LOG_INFO && c.log_format == BW_LOG_LOGFMT);
+    CHECK(!*c.admin_listen && !*c.keys_file && !*c.trusted_proxies && !*c.cors_origins);
     CHECK(!c.help && !c.version && !c.check_only);
 }
 
@@ -96,6 +97,11 @@ static void bad_values(void)
                                          {"listen", "1.2.3.4:-1"},
                                          {"listen", "[::1:80"},
                                          {"listen", "[]:80"},
+                                         {"admin-listen", "9090"},
+                                         {"trusted-proxies", "10.0.0.1/8"},
+                                         {"trusted-proxies", "localhost"},
+                                         {"cors-origins", "a.example"},
+                                         {"cors-origins", "https://a.example/"},
                                          {"workers", "0"},
                                          {"workers", "65"},
                                          {"workers", ""},
@@ -133,6 +139,9 @@ static void bad_values(void)
     CHECK_INT(READ(&c, &err, "--model", path), BW_ERANGE);
     CHECK_HOLDS(err.message, "too long");
     CHECK_INT(READ(&c, NULL, "--workers", "64", "--threads", "256"), BW_ERANGE);
+    CHECK_INT(READ(&c, NULL, "--admin-listen", "",
+                   "--trusted-proxies=", "--cors-origins=", "--keys-file="),
+              BW_OK);
 }
 
 static void bad_flags(void)
@@ -196,12 +205,18 @@ static void check_shown(const char *model)
     REQUIRE(READ(&c, NULL, "--model", model, "--listen", "[::]:1", "--workers", "2", "--threads",
                  "1", "--precision", "f32", "--batch", "3", "--queue", "4096", "--max-area", "256",
                  "--max-body-bytes", "1024", "--connections", "8", "--request-timeout-ms", "100",
-                 "--log-level", "off", "--log-format", "json") == BW_OK);
+                 "--log-level", "off", "--log-format", "json", "--admin-listen", "[::1]:0",
+                 "--keys-file", model, "--trusted-proxies", "10.0.0.0/8, ::1", "--cors-origins",
+                 "https://a.example, http://b:1") == BW_OK);
     bw_config_show(&c, &text);
     CHECK_OF(apply(&again, text.data, NULL) == BW_OK, "%s", model);
     CHECK_TEXT(again.model, model);
     CHECK(again.workers == 2 && again.threads == 1 && again.batch == 3 && again.queue == 4096);
     CHECK_INT(again.precision, BW_PRECISION_F32);
+    CHECK_TEXT(again.admin_listen, "[::1]:0");
+    CHECK_TEXT(again.keys_file, model);
+    CHECK_TEXT(again.trusted_proxies, "10.0.0.0/8, ::1");
+    CHECK_TEXT(again.cors_origins, "https://a.example, http://b:1");
     CHECK(again.log_level == BW_LOG_OFF && again.log_format == BW_LOG_JSON);
     bw_config_show(&again, &second);
     CHECK_TEXT(second.data, text.data);

@@ -88,7 +88,7 @@ static void check_images(const json_t *list)
     }
 }
 
-static void jobs_with_pictures(void)
+static struct bw_generation two_pictures(void)
 {
     struct bw_generation g = {.request_id = "r",
                               .model_digest = "digest",
@@ -101,6 +101,12 @@ static void jobs_with_pictures(void)
     g.request.count = 2;
     g.request.format = BW_FORMAT_PNG;
     g.request.picture.index = 5;
+    return g;
+}
+
+static void jobs_with_pictures(void)
+{
+    const struct bw_generation g = two_pictures();
     char *result = bw_job_result("k", &g);
     REQUIRE(result != NULL);
     const struct bw_job_view view = {
@@ -139,9 +145,87 @@ static void jobs_that_failed(void)
     json_decref(job);
 }
 
+/* What is read back gives the same text again, once the sizes are known. */
+static void results_are_read_back(void)
+{
+    struct bw_generation g = two_pictures(), got;
+    struct bw_image read[BW_MAX_COUNT];
+    struct bw_err err = {0};
+    char digest[BW_JOB_DIGEST_CHARS];
+    memset(read, 0xee, sizeof read);
+    g.request.seeded = true;
+    strcpy(g.request.picture.class_name, "\xc3\xa9");
+    g.request.picture.class_index = BW_CLASS_NAMED;
+    g.request.picture.width = g.request.picture.height = 128;
+    char *result = bw_job_result("k", &g);
+    REQUIRE(result && bw_job_parse(result, &got, read, digest, &err) == BW_OK);
+    CHECK(got.images == read && got.model_digest == digest && !got.request_id);
+    CHECK(!read[0].bytes && !read[0].size_bytes);
+    read[0].size_bytes = 2;
+    read[1].size_bytes = 3;
+    char *again = bw_job_result("k", &got);
+    CHECK_TEXT(again, result);
+    int status = 77;
+    CHECK(!bw_job_problem(result, &status) && status == 0);
+    free(again);
+    free(result);
+}
+
+static void what_is_no_result(void)
+{
+    struct bw_generation g = two_pictures(), got;
+    struct bw_image read[BW_MAX_COUNT];
+    char digest[BW_JOB_DIGEST_CHARS];
+    g.request.picture.width = g.request.picture.height = 128;
+    char *result = bw_job_result("k", &g);
+    REQUIRE(result != NULL);
+    static const char *const texts[] = {"", "[]", "{}", "{\"request\":7}", "x"};
+    for (int i = 0; i < 5; i++)
+        CHECK_INT(bw_job_parse(texts[i], &got, read, digest, NULL), BW_ESYNTAX);
+    static const char *const members[] = {"request", "images", "model_digest", "timings", "cost"};
+    for (int i = 0; i < 5; i++) {
+        struct bw_err err = {0};
+        json_t *root = json_loads(result, 0, NULL);
+        json_object_del(root, members[i]);
+        char *text = json_dumps(root, 0);
+        CHECK_OF(bw_job_parse(text, &got, read, digest, &err) == BW_ESYNTAX, "%s", members[i]);
+        CHECK(*err.message);
+        free(text);
+        json_decref(root);
+    }
+    json_t *root = json_loads(result, 0, NULL);
+    json_array_remove(json_object_get(root, "images"), 1); // fewer than n
+    char *text = json_dumps(root, 0);
+    CHECK_INT(bw_job_parse(text, &got, read, digest, NULL), BW_ESYNTAX);
+    free(text);
+    json_decref(root);
+    free(result);
+}
+
+static void problems_are_read_back(void)
+{
+    const struct bw_err err = {.code = BW_EIO, .message = "why \xc3\xa9"};
+    int status = 0;
+    char *problem = bw_problem_render(BW_PROBLEM_TOO_LATE, &err, NULL, "r", 0);
+    char *result = bw_job_failure(taken, 3, 40, problem);
+    char *read = bw_job_problem(result, &status);
+    CHECK_INT(status, 504);
+    json_t *a = json_loads(problem, 0, NULL), *b = json_loads(read ? read : "", 0, NULL);
+    CHECK(a && json_equal(a, b) && !strchr(read, '\n'));
+    json_decref(a);
+    json_decref(b);
+    free(read);
+    free(result);
+    free(problem);
+    static const char *const without[] = {"", "{}", "{\"problem\":7}", "{\"problem\":{}}", "[]"};
+    for (int i = 0; i < 5; i++)
+        CHECK_OF(!bw_job_problem(without[i], &status) && status == 0, "%s", without[i]);
+}
+
 int main(void)
 {
-    static const struct check_test tests[] = {TEST(jobs_under_way), TEST(jobs_with_pictures),
-                                              TEST(jobs_that_failed)};
+    static const struct check_test tests[] = {
+        TEST(jobs_under_way),        TEST(jobs_with_pictures), TEST(jobs_that_failed),
+        TEST(results_are_read_back), TEST(what_is_no_result),  TEST(problems_are_read_back)};
     return CHECK_RUN("jobs", tests);
 }

@@ -11,7 +11,7 @@ struct shape {
     int rows, outputs, inputs;
     int a_gap, y_gap; // elements between rows beyond what a row takes
     bool bias, gelu;
-    enum bw_store store;
+    enum bw_sink store;
 };
 
 static float a[MOST_ROWS * MOST];      // [rows, inputs]
@@ -157,7 +157,7 @@ static struct shape any_shape(void)
         .inputs = random_int(&seed, 0, 1) ? random_int(&seed, 1, 70) : 32 * random_int(&seed, 1, 4),
         .a_gap = random_int(&seed, 0, 3),
         .y_gap = random_int(&seed, 0, 3),
-        .store = (enum bw_store)(way % 3),
+        .store = (enum bw_sink)(way % 3),
         .gelu = way / 3 % 2,
         .bias = way / 6,
     };
@@ -269,7 +269,7 @@ static void check_far_out(const struct bw_kernels *k)
                               .inputs = inputs,
                               .bias = true,
                               .gelu = true,
-                              .store = (enum bw_store)store};
+                              .store = (enum bw_sink)store};
             run_product(k, &s, 0, 3, 0, result);
             for (int i = 0; i < 3 * COUNT; i++) {
                 double v = values[i % COUNT], want = v > 0 ? v : 0;

@@ -123,6 +123,9 @@ static const struct {
     {"{\"webhook\":\"https://\"}", "/webhook"},
     {"{\"webhook\":\"ftp://a.example\"}", "/webhook"},
     {"{\"webhook\":\" http://a\"}", "/webhook"},
+    {"{\"webhook\":\"http://a b\"}", "/webhook"},
+    {"{\"webhook\":\"http://a\\r\\nb\"}", "/webhook"},
+    {"{\"webhook\":\"http://\\u00e9\"}", "/webhook"},
     {"{\"webhook\":\"HTTP://a\"}", "/webhook"},
     {"{\"webhook\":null}", "/webhook"},
     {"{\"skip\":\"\"}", "/skip"},
@@ -295,7 +298,7 @@ static struct bw_request random_request(uint64_t *random)
                            .priority = (enum bw_priority)random_int(random, 0, 2),
                            .partial_images = random_int(random, 0, 8)};
     if (random_int(random, 0, 1))
-        strcpy(r.webhook, "https://a.example/\"\xc3\xa9");
+        strcpy(r.webhook, "https://a.example/\"\\");
     struct bw_picture *p = &r.picture;
     p->class_index = random_int(random, -2, 5);
     if (p->class_index == BW_CLASS_NAMED)

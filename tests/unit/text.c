@@ -153,9 +153,27 @@ static void escapes(void)
         CHECK_OF(!bw_text_unescape(bad[i], out), "\"%s\"", bad[i]);
 }
 
+static void lists(void)
+{
+    static const char *const items[] = {"a", "", "b c", "", "", "12345", "end"};
+    const char *list = " a ,,\tb c ,123456 , ,12345,end";
+    char item[6];
+    for (size_t i = 0; i < sizeof items / sizeof *items; i++) {
+        CHECK(bw_text_item(&list, item, sizeof item));
+        CHECK_TEXT(item, items[i]);
+    }
+    CHECK(!list && !bw_text_item(&list, item, sizeof item));
+    list = "";
+    CHECK(bw_text_item(&list, item, sizeof item) && !*item && !list);
+    list = "a,";
+    CHECK(bw_text_item(&list, item, sizeof item) && list && *item == 'a');
+    CHECK(bw_text_item(&list, item, sizeof item) && !list && !*item);
+}
+
 int main(void)
 {
     static const struct check_test tests[] = {TEST(integers), TEST(integer_bounds), TEST(numbers),
-                                              TEST(sizes),    TEST(comparisons),    TEST(escapes)};
+                                              TEST(sizes),    TEST(comparisons),    TEST(escapes),
+                                              TEST(lists)};
     return CHECK_RUN("text", tests);
 }
