@@ -20,7 +20,8 @@ PACKAGES_BUILD := gcc make libc6-dev libmicrohttpd-dev libuv1-dev libjansson-dev
                   libjpeg62-turbo-dev libpng-dev libwebp-dev nettle-dev libcurl4-openssl-dev \
                   python3 python3-yaml
 PACKAGES_DEMO  := $(PACKAGES_BUILD) python3-pil
-PACKAGES_TEST  := $(PACKAGES_BUILD) python3-pil python3-numpy python3-jsonschema curl qemu-user
+PACKAGES_TEST  := $(PACKAGES_BUILD) python3-pil python3-numpy curl qemu-user nodejs npm chromium \
+                  fonts-dejavu-core
 PACKAGES_CHECK := $(PACKAGES_BUILD) clang-format
 
 BASE   := $(wildcard base/*.c engine/*.c engine/kernels/*.c image/*.c api/*.c)
@@ -31,6 +32,7 @@ UNITS  := $(wildcard tests/unit/*.c)
 FUZZ   := $(wildcard tests/fuzz/fuzz_*.c)
 
 objects = $(patsubst %,$(BUILD)/%.o,$(basename $(1)))
+NODE_MODULES  := tests/node/node_modules/.package-lock.json
 UNIT_PROGRAMS := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(UNITS))
 FUZZ_PROGRAMS := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(FUZZ))
 
@@ -54,7 +56,7 @@ demo: packages-demo
 	@$(PYTHON) tools/demo.py $(BUILD)/brickworkd demo
 
 test: packages-test
-	@$(MAKE) --no-print-directory -j2 all tests asan tsan
+	@$(MAKE) --no-print-directory -j2 all tests asan tsan $(NODE_MODULES)
 	@$(PYTHON) tests/run.py $(BUILD)
 
 check: packages-check
@@ -110,6 +112,11 @@ $(BUILD)/fuzz/%: $(BUILD)/tests/fuzz/%.o $(BUILD)/tests/fuzz/driver.o \
                  $(call objects,$(BASE) $(FUZZED))
 	@mkdir -p $(@D)
 	@echo "  link $@"; $(LINK) -o $@ $^ $(LDLIBS)
+
+# What the tests in JavaScript need; npm writes the file that marks it as done.
+$(NODE_MODULES): tests/node/package-lock.json
+	@echo "  npm  $(@D)"; cd tests/node && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null
+	@touch $@
 
 # Preloaded by a test to make an encoder fail.
 $(BUILD)/fault.so: tests/http/fault.c

@@ -10,18 +10,24 @@ build and of its copies with sanitizers in BUILD/asan and BUILD/tsan, what is th
     golden   the engine against recorded results of the reference
     http     the server, driven by Python's unittest
     cli      the command line, likewise
+    node     the server, driven by JavaScript: properties over generated requests, and the examples
+    web      the pages the server serves, in a browser
+    lint     openapi.yaml, by what tools for such documents recommend
+    contract what every suite above has asked the server and was answered, held against openapi.yaml
 
 A program that crashes, hangs or prints a sanitizer's report counts as one failure.
 """
 import os
 import pathlib
 import re
+import signal
 import subprocess
 import sys
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 TESTS = ROOT / "tests"
+NODE = TESTS / "node"
 REPORT = re.compile(r"ERROR: \w+Sanitizer|WARNING: ThreadSanitizer|runtime error:")
 LIMIT_S = 300  # for one suite; a healthy one takes a fraction
 SANITIZED = ["test_fields", "test_protocol", "test_parallel", "test_cancel", "test_drain",
@@ -53,13 +59,17 @@ def execute(command, build, **settings):
     if suppressions.exists():
         environment["TSAN_OPTIONS"] = f"suppressions={suppressions}"
     began = time.monotonic()
-    try:
-        result = subprocess.run([str(word) for word in command], cwd=ROOT, env=environment,
-                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                stderr=subprocess.STDOUT, timeout=LIMIT_S, check=False)
-        status, output = result.returncode, result.stdout
-    except subprocess.TimeoutExpired as hung:
-        status, output = None, (hung.stdout or b"") + b"\nit hung and was killed"
+    with subprocess.Popen([str(word) for word in command], cwd=ROOT, env=environment,
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, start_new_session=True) as process:
+        try:
+            output, status = process.communicate(timeout=LIMIT_S)[0], process.returncode
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)  # with the servers and browsers it has started
+            output, status = process.communicate()[0] + b"\nit hung and was killed", None
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
     return status, output.decode(errors="replace"), time.monotonic() - began
 
 
@@ -99,6 +109,26 @@ def run_python(tally, file, build):
     tally.add(name, max(ran - failed, 0), failed, seconds, output)
 
 
+def run_node(tally, file, build):
+    """A file of Node's test runner; its summary is counted."""
+    status, output, seconds = execute(["node", "--test", "--test-reporter=tap", file], build)
+    count = {word: int(n) for word, n in re.findall(r"(?m)^# (pass|fail|cancelled) (\d+)$", output)}
+    failed = count.get("fail", 0) + count.get("cancelled", 0)
+    if (status != 0 and not failed) or not count:
+        failed += 1
+    name = f"{file.relative_to(TESTS)} ({build.name})"
+    tally.add(name, count.get("pass", 0), failed, seconds, output)
+
+
+def run_lint(tally, build):
+    status, output, seconds = execute([NODE / "node_modules/.bin/redocly", "lint", "openapi.yaml",
+                                       "--config", NODE / "redocly.yaml"],
+                                      build, REDOCLY_TELEMETRY="off",
+                                      REDOCLY_SUPPRESS_UPDATE_NOTICE="true")
+    failed = int(status != 0)
+    tally.add("openapi.yaml lint", 1 - failed, failed, seconds, output)
+
+
 def programs(folder):
     """The executables in a folder, which need not exist."""
     return sorted(p for p in folder.glob("*") if p.is_file() and os.access(p, os.X_OK))
@@ -109,6 +139,9 @@ def main(build):
     copies = [build / "asan", build / "tsan"]
     sanitized = [copy for copy in copies if (copy / "brickworkd").exists()]
     tally, began = Tally(), time.monotonic()
+    record = build / "exchanges.jsonl"
+    record.write_bytes(b"")
+    os.environ["BRICKWORK_RECORD"] = str(record)
     for one in [build, *sanitized]:
         for program in programs(one / "unit"):
             run_unit(tally, label(program, one), [program], one)
@@ -124,6 +157,10 @@ def main(build):
     for one in sanitized:
         for name in SANITIZED:
             run_python(tally, TESTS / f"http/{name}.py", one)
+    for file in sorted([*NODE.glob("*.test.mjs"), *TESTS.glob("web/*.test.mjs")]):
+        run_node(tally, file, build)
+    run_lint(tally, build)
+    run_unit(tally, "contract", ["node", NODE / "contract.mjs", record], build)
     print(f"{time.monotonic() - began:.0f} s")
     print(f"{tally.passed} passed, {tally.failed} failed")
     return int(tally.failed > 0 or tally.passed == 0)

@@ -2,10 +2,19 @@
 # Install what is missing of the given Debian packages; says nothing if nothing is.
 #   install.sh PACKAGE...
 set -eu
+
+# Node.js and npm may have come from elsewhere; Debian's would be in their way.
+is_there() {
+    case $1 in
+    nodejs) node -e 'process.exit(parseInt(process.versions.node) < 18)' 2>/dev/null && return ;;
+    npm) command -v npm >/dev/null && return ;;
+    esac
+    dpkg-query -W -f '${Status}' "$1" 2>/dev/null | grep -q '^install ok installed'
+}
+
 missing=
 for package in "$@"; do
-    dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q '^install ok installed' ||
-        missing="$missing $package"
+    is_there "$package" || missing="$missing $package"
 done
 [ -n "$missing" ] || exit 0
 command -v apt-get >/dev/null || { echo "please install:$missing" >&2; exit 1; }
