@@ -2,10 +2,9 @@
 #include "api/cards.h"
 
 #include "api/json.h"
+#include "api/parts.h"
 #include "api/request.h"
 #include "base/version.h"
-
-enum { MAX_PARTIALS = 8 };
 
 static json_t *card_json(const struct bw_model_card *c)
 {
@@ -63,28 +62,31 @@ static json_t *limits_json(const struct bw_capabilities *c)
     return json_pack("{s:i, s:i, s:f, s:i, s:i, s:i, s:i, s:i, s:i, s:i}", "pictures", BW_MAX_COUNT,
                      "steps", BW_MAX_STEPS, "guidance", BW_MAX_GUIDANCE, "area", c->max_area,
                      "body_bytes", c->max_body_bytes, "deadline_ms", BW_MAX_DEADLINE_MS,
-                     "partial_images", MAX_PARTIALS, "queue", c->queue, "queue_ms", c->queue_ms,
+                     "partial_images", BW_MAX_PARTIALS, "queue", c->queue, "queue_ms", c->queue_ms,
                      "keep_jobs_s", c->keep_jobs_s);
 }
 
 char *bw_capabilities_render(const struct bw_capabilities *c)
 {
-    json_t *formats = json_array(), *solvers = json_array(), *models = json_array();
+    json_t *formats = json_array(), *solvers = json_array();
+    json_t *priorities = json_array(), *models = json_array();
     for (int i = BW_FORMAT_JPEG; i <= BW_FORMAT_WEBP; i++)
         json_array_append_new(formats, json_string(bw_format_name((enum bw_format)i)));
     for (int i = BW_DPMPP2M; i <= BW_EULER; i++)
         json_array_append_new(solvers, json_string(bw_solver_name((enum bw_solver)i)));
+    for (int i = BW_PRIORITY_LOW; i <= BW_PRIORITY_HIGH; i++)
+        json_array_append_new(priorities, json_string(bw_priority_name((enum bw_priority)i)));
     for (int i = 0; i < c->model_count; i++) {
         const struct bw_curve *m = &c->models[i];
-        json_array_append_new(models, json_pack("{s:s, s:f, s:o, s:o}", "id", m->model, "full_ms",
-                                                m->full_ms, "presets",
+        json_array_append_new(models, json_pack("{s:s, s:o, s:o, s:o}", "id", m->model, "full_ms",
+                                                bw_ms_json(m->full_ms), "presets",
                                                 points_json(m->presets, m->preset_count), "curve",
                                                 points_json(m->points, m->point_count)));
     }
     json_t *features = json_pack("{s:b, s:b, s:b}", "keys", c->features.keys, "webhooks",
                                  c->features.webhooks, "durable_jobs", c->features.durable_jobs);
-    return bw_json_render(json_pack("{s:s, s:s, s:o, s:o, s:o, s:[s, s, s], s:o, s:o}", "version",
+    return bw_json_render(json_pack("{s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o}", "version",
                                     BW_VERSION, "kernels", c->kernels, "limits", limits_json(c),
-                                    "formats", formats, "solvers", solvers, "priorities", "low",
-                                    "normal", "high", "features", features, "models", models));
+                                    "formats", formats, "solvers", solvers, "priorities",
+                                    priorities, "features", features, "models", models));
 }
