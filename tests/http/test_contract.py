@@ -150,6 +150,10 @@ def not_found(q):
     return q.send()
 
 
+def elsewhere(q):
+    return q.send(q.start("--admin-listen", "127.0.0.1:0"))
+
+
 def wrong_method(q):
     return q.send(method="PATCH", address=q.address.split("?")[0])
 
@@ -280,6 +284,7 @@ PARTICULAR = {("put", "/v1/jobs/{id}", 200): job_twice,
               ("get", "/v1/jobs/{id}/images/{i}", 409): not_yet,
               ("post", "/v1/generate", 409): key_taken,
               ("post", "/v1/quote", 429): quota_used_up,
+              ("get", "/metrics", 404): elsewhere,
               ("get", "/assets/{name}", 200): asset,
               ("get", "/assets/{name}", 304): asset_not_modified,
               ("options", "/{path}", 204): allowed_elsewhere,
@@ -296,7 +301,8 @@ def make_test(method, path, status, media_type):
         if question.type == "text/event-stream" and path == "/v1/images/generations":
             response = question.send(body={**BODIES[path], "stream": True})
         else:
-            response = PARTICULAR.get((method, path, status), BY_STATUS[status])(question)
+            ask_for = PARTICULAR.get((method, path, status)) or BY_STATUS[status]
+            response = ask_for(question)
         self.assertEqual((response.status, response.type), (status, media_type), response.body[:300])
         if response.type == "application/problem+json" and path == "/v1/images/generations":
             self.assertIn("error", response.json(), "clients of OpenAI's API look for it")
