@@ -389,7 +389,8 @@ static void run_out(void *context)
 int bw_order_admit(struct bw_order *o, bool only_ask, struct bw_answer *answer, struct bw_err *err)
 {
     int count = o->request.count;
-    if (o->request.deadline_ms > 0 && !only_ask) {
+    bool promised = o->request.deadline_ms > 0 && o->service->config->policy != BW_POLICY_FIFO;
+    if (promised && !only_ask) {
         o->patience = bw_timer_new(o->service->loop, run_out, o);
         if (!o->patience)
             return bw_err_set(err, BW_ENOMEM, "out of memory");
