@@ -68,6 +68,8 @@ static const struct setting {
      "open connections at a time"},
     {"request-timeout-ms", INTEGER, AT(request_timeout_ms), 100, 3600000, NULL, "30000",
      "time for a connection to send its next request"},
+    {"ping-ms", INTEGER, AT(ping_ms), 1000, 3600000, NULL, "15000",
+     "silence after which a stream of events sends a comment, so that nobody takes it for dead"},
     {"keys-file", TEXT, AT(keys_file), 0, BW_PATH_CHARS, NULL, "",
      "API keys, NAME SHA256 [rate=N/s|m|h] [concurrency=N] a line; read again at SIGHUP; empty: "
      "anyone may ask"},

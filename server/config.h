@@ -35,6 +35,7 @@ struct bw_config {
     int max_body_bytes;
     int connections;
     int request_timeout_ms;
+    int ping_ms;                        // of a silent stream
     char keys_file[BW_PATH_CHARS];      // "": no keys
     int comments;                       // pictures say in their files what they were made with
     char jobs_dir[BW_PATH_CHARS];       // "": jobs are kept in memory

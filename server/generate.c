@@ -186,19 +186,21 @@ static void respond_quote(struct bw_exchange *x, const struct bw_order *o,
     bw_answer_json(x, 200, NULL, bw_quote_render(&quote));
 }
 
-/* Settle what the client left open: model and seed. */
+/* Settle what the client left open, but for the format, which is settled: model and seed. */
 static struct bw_served *complete(struct bw_service *service, struct bw_request *r,
                                   struct bw_err *err)
 {
     struct bw_served *served = bw_catalogue_find(service->catalogue, r->model);
     if (!served) {
-        bw_err_set_field(err, BW_ENOTFOUND, "/model", "there is no model \"%s\"", r->model);
+        bw_err_set_field(err, BW_ENOTFOUND, "/model",
+                         "there is no model \"%s\"; GET /v1/models lists them", r->model);
         return NULL;
     }
     strcpy(r->model, served->model->arch.name);
     if (!r->seeded)
         r->picture.seed = bw_random() & BW_MAX_SEED;
     r->seeded = true;
+    bw_request_tidy(r);
     return served;
 }
 
