@@ -20,7 +20,7 @@ PACKAGES_BUILD := gcc make libc6-dev libmicrohttpd-dev libuv1-dev libjansson-dev
                   libjpeg62-turbo-dev libpng-dev libwebp-dev nettle-dev libcurl4-openssl-dev \
                   python3 python3-yaml
 PACKAGES_DEMO  := $(PACKAGES_BUILD) python3-pil
-PACKAGES_TEST  := $(PACKAGES_BUILD) python3-pil python3-numpy curl qemu-user nodejs npm chromium \
+PACKAGES_TEST  := $(PACKAGES_BUILD) python3-pil python3-numpy curl qemu-user nginx-light nodejs npm chromium \
                   fonts-dejavu-core
 PACKAGES_CHECK := $(PACKAGES_BUILD) clang-format
 
