@@ -110,7 +110,9 @@ def main():
         if path.suffix == ".h":
             check_header(path, text)
     check_sizes(texts)
-    for script in sorted(pathlib.Path(".").glob("t*/**/*.py")):
+    for script in sorted([*pathlib.Path("tools").glob("*.py"), *pathlib.Path("tests").glob("*.py"),
+                          *pathlib.Path("tests").glob("*/*.py"),
+                          *pathlib.Path("examples").glob("*.py")]):
         compile(script.read_text(), str(script), "exec")
     for failure in failures:
         print("check: " + failure)
