@@ -250,6 +250,16 @@ void bw_orders_ping(struct bw_service *service, double silence_ms)
     }
 }
 
+int bw_orders_streams(const struct bw_service *service)
+{
+    int count = 0;
+    for (const struct bw_order *o = service->oldest; o; o = o->next) {
+        for (const struct bw_listener *l = o->listeners; l; l = l->next)
+            count += is_stream(l->form);
+    }
+    return count;
+}
+
 /* ---- the end ---- */
 
 struct bw_request bw_effective_request(const struct bw_request *asked, const struct bw_plan *plan,
