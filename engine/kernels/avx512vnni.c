@@ -19,6 +19,7 @@ typedef __m512i vector;
 #define ROWS         12
 #define VECTORS      2
 #define PAIR         2
+#define ROUGH        1
 #define LOAD(p)      _mm512_loadu_si512(p)
 #define BROADCAST(p) broadcast_pair(p)
 /* The sums' bits are integers while they are summed. Not the intrinsic, as for bfloat16. */
@@ -36,7 +37,26 @@ static inline void store_16(uint16_t *out, __mmask16 mask, __m512 v)
     _mm256_mask_storeu_epi16(out, mask, (__m256i)_mm512_cvtneps_pbh(v));
 }
 
-static inline __m512 sum_of(const struct bw_product *p, const float *sums, int row, int column);
+static inline void store_whole(uint16_t *out, __m512 v)
+{
+    _mm256_storeu_si256((__m256i *)out, (__m256i)_mm512_cvtneps_pbh(v));
+}
+
+/* What integers stand for, of rows and of 16 columns. */
+struct units {
+    const char *rows; // floats
+    __m512 columns;
+};
+
+static inline struct units units_of(const struct bw_product *p, int row, int column);
+
+static inline __m512 sum_of(const struct units *units, const float *sums, int r)
+{
+    float unit;
+    memcpy(&unit, units->rows + (size_t)r * sizeof unit, sizeof unit);
+    __m512 scale = _mm512_mul_ps(units->columns, _mm512_set1_ps(unit));
+    return _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_load_si512(sums)), scale);
+}
 
 #include "engine/kernels/product.inc"
 
@@ -49,17 +69,14 @@ static float norm_for(int count)
     return NORM - 1 - sqrtf((float)count) / 2;
 }
 
-/* What an integer stands for: of the row, behind all rows; of the column, behind all weights. */
-static inline __m512 sum_of(const struct bw_product *p, const float *sums, int row, int column)
+/* Those of rows lie behind all rows, those of columns behind all weights. */
+static inline struct units units_of(const struct bw_product *p, int row, int column)
 {
     const activation *rows = p->a, *weights = p->w;
-    const char *units = (const char *)(rows + (size_t)p->rows * (size_t)p->a_stride);
-    const char *column_units = (const char *)(weights + packed_elements(p->outputs, p->inputs));
-    float unit;
-    memcpy(&unit, units + (size_t)row * sizeof unit, sizeof unit);
-    __m512 scale = _mm512_loadu_ps(column_units + (size_t)column * sizeof unit);
-    scale = _mm512_mul_ps(scale, _mm512_set1_ps(unit));
-    return _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_load_si512(sums)), scale);
+    const char *behind = (const char *)(rows + (size_t)p->rows * (size_t)p->a_stride);
+    const char *columns = (const char *)(weights + packed_elements(p->outputs, p->inputs));
+    return (struct units){behind + (size_t)row * sizeof(float),
+                          _mm512_loadu_ps(columns + (size_t)column * sizeof(float))};
 }
 
 static size_t packed_bytes(int outputs, int inputs)

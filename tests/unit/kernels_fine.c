@@ -141,7 +141,7 @@ static void check_element(const struct bw_kernels *k, const struct shape *s, int
     double within = SPREAD * sqrt(2) * 0.29 / WHOLE * row_size * sqrt(squares) + 4e-7 * fabs(sum);
     double want = sum + (s->bias ? bias[j] : 0);
     if (s->gelu) {
-        within = 1.13 * within + 1e-6 * fabs(want);
+        within = 1.13 * within + BF16_UNIT / 32 * fabs(want);
         want = gelu(want);
     }
     if (s->store == BW_STORE_GATED) {
