@@ -128,6 +128,7 @@ AVX512 := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma
 $(BUILD)/engine/kernels/avx2.o: ISA := -mavx2 -mfma
 $(BUILD)/engine/kernels/avx512.o: ISA := $(AVX512)
 $(BUILD)/engine/kernels/avx512bf16.o: ISA := $(AVX512) -mavx512bf16
+$(BUILD)/engine/kernels/avx512vnni.o: ISA := $(AVX512) -mavx512bf16 -mavx512vnni
 $(BUILD)/engine/kernels/amx.o: ISA := $(AVX512) -mavx512bf16 -mamx-tile -mamx-bf16
 
 # Kernels are pure functions on rows that their caller owns, and would take minutes instead of milliseconds under
