@@ -177,6 +177,23 @@ def not_yet(q):
     return answer
 
 
+def no_place_yet(q):
+    """The queue is shorter than when the job was admitted."""
+    with tempfile.TemporaryDirectory() as folder:
+        former = Server("--jobs-dir", folder, "--queue", 64)
+        for i in range(3):
+            ask(former, "PUT", f"/v1/jobs/{i}", ENDLESS)
+        q.have_job(ENDLESS, done=False, server=former)
+        former.signal(signal.SIGKILL)
+        former.stop(-signal.SIGKILL)
+        server = q.start("--jobs-dir", folder, "--queue", 8)
+        answer = q.send(server)
+        for job in (0, 1, 2, q.job):
+            ask(server, "DELETE", f"/v1/jobs/{job}")
+        server.stop()
+    return answer
+
+
 def gone(q):
     q.have_job(done=False)
     ask(q.case.server, "DELETE", f"/v1/jobs/{q.job}")
@@ -275,6 +292,7 @@ PARTICULAR = {("put", "/v1/jobs/{id}", 200): job_twice,
               ("get", "/v1/jobs/{id}/events", 200): of_a_job,
               ("get", "/v1/jobs/{id}/events", 204): seen_to_the_end,
               ("get", "/v1/jobs/{id}/events", 400): malformed_event_id,
+              ("get", "/v1/jobs/{id}/events", 409): no_place_yet,
               ("get", "/v1/jobs/{id}/images/{i}", 200): of_a_job,
               ("get", "/v1/jobs/{id}/images/{i}", 304): job_not_modified,
               ("get", "/v1/jobs/{id}/images/{i}", 409): not_yet,
@@ -296,7 +314,8 @@ def make_test(method, path, status, media_type):
         if question.type == "text/event-stream" and path == "/v1/images/generations":
             response = question.send(body={**BODIES[path], "stream": True})
         else:
-            response = PARTICULAR.get((method, path, status), BY_STATUS[status])(question)
+            ask_for = PARTICULAR.get((method, path, status)) or BY_STATUS[status]
+            response = ask_for(question)
         self.assertEqual((response.status, response.type), (status, media_type), response.body[:300])
         if response.type == "application/problem+json" and path == "/v1/images/generations":
             self.assertIn("error", response.json(), "clients of OpenAI's API look for it")
