@@ -412,6 +412,7 @@ static void on_completed(void *context, struct MHD_Connection *mhd, void **slot,
     x->done.path = x->path;
     x->done.request_id = x->id;
     x->done.caller = &x->caller;
+    x->done.received_bytes = x->body.length_bytes + x->dropped_bytes;
     x->done.duration_ms = bw_now_ms() - x->started_ms;
     http->observer(http->context, &x->done);
     bw_buf_release(&x->query);

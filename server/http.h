@@ -48,8 +48,8 @@ struct bw_caller {
 struct bw_http_done {
     const char *method, *path, *route, *request_id;
     const struct bw_caller *caller;
-    int status; // as sent; 499 if the client left first
-    size_t sent_bytes;
+    int status;                        // as sent; 499 if the client left first
+    size_t received_bytes, sent_bytes; // of the bodies
     double duration_ms;
     int note_count;
     struct bw_http_note {

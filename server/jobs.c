@@ -26,9 +26,10 @@ struct running {
     struct bw_jobs *jobs;
     struct bw_order *order; // NULL: it has found no place yet
     char id[BW_JOB_ID_CHARS], owner[BW_OWNER_CHARS];
-    bool saved;                // the record, as admitted
-    bool ended;                // the order, and how is in `end`
-    struct bw_store_end end;   // result NULL: there was no memory for it
+    bool saved;                    // the record, as admitted
+    bool ended;                    // the order, and how is in `end`
+    struct bw_trace_context trace; // of the request that made it; "" after a restart
+    struct bw_store_end end;       // result NULL: there was no memory for it
     struct bw_exchange *maker; // to be told that the record is saved; NULL: nobody waits for that
     int status;                // it is told so with
 };
@@ -112,15 +113,39 @@ static void abandon(struct running *r, enum bw_problem problem, const char *reas
     forget(r);
 }
 
-static void report(struct bw_jobs *jobs, const struct bw_record *record)
+/* For those who run the service. */
+static void note_end(const struct running *r, enum bw_outcome outcome)
+{
+    static const char *const names[BW_OUTCOMES] = {"done", "failed", "cancelled"};
+    struct bw_log_line line;
+    bw_metrics_job(&r->jobs->service->metrics, outcome);
+    bw_log_begin(&line, BW_LOG_INFO, "job-over");
+    bw_log_text(&line, "id", r->id);
+    if (*r->owner)
+        bw_log_text(&line, "client", r->owner);
+    if (*r->trace.trace)
+        bw_log_text(&line, "trace", r->trace.trace);
+    bw_log_text(&line, "outcome", names[outcome]);
+    if (r->order) {
+        bw_log_int(&line, "pictures", r->order->request.count);
+        bw_log_ms(&line, "duration_ms", bw_now_ms() - r->order->arrived_ms);
+    }
+    bw_log_end(&line);
+}
+
+/* For the one who asked. */
+static void report(const struct running *r, const struct bw_record *record)
 {
     struct bw_request request;
-    char event[BW_OWNER_CHARS + BW_JOB_ID_CHARS + 24], *text = describe(jobs, record);
+    char traceparent[BW_TRACEPARENT_CHARS] = "";
+    char event[BW_OWNER_CHARS + BW_JOB_ID_CHARS + 24], *text = describe(r->jobs, record);
+    if (*r->trace.trace)
+        bw_trace_context_render(&r->trace, traceparent);
     snprintf(event, sizeof event, "%s/%s/%lld", record->owner, record->id,
              (long long)record->created_s);
     if (text && !bw_request_parse(&request, record->body, strlen(record->body), NULL) &&
         *request.webhook)
-        bw_webhook_send(jobs->webhook, request.webhook, event, text);
+        bw_webhook_send(r->jobs->webhook, request.webhook, event, text, traceparent);
     free(text);
 }
 
@@ -133,7 +158,7 @@ static void on_end_saved(void *context, const struct bw_err *err)
     if (record && err->code) // it is kept in memory, so only a restart makes a difference
         bw_log_message(BW_LOG_ERROR, "job-not-saved", err->message);
     if (record)
-        report(r->jobs, record);
+        report(r, record);
     forget(r);
 }
 
@@ -189,12 +214,14 @@ static void finish(struct running *r)
         return;
     if (!r->end.result) {
         bw_log_message(BW_LOG_ERROR, "job-lost", "out of memory for the end of a job");
+        note_end(r, BW_FAILED);
         bw_store_remove(r->jobs->store, r->owner, r->id);
         forget(r);
         return;
     }
     struct bw_store_end end = r->end;
     r->end = (struct bw_store_end){0};
+    note_end(r, end.outcome == BW_JOB_COMPLETED ? BW_DONE : BW_FAILED);
     if (bw_store_finish(r->jobs->store, r->owner, r->id, &end, on_end_saved, r))
         forget(r); // it was deleted meanwhile
 }
@@ -320,6 +347,7 @@ static void make_new(struct bw_jobs *jobs, struct bw_exchange *x, struct bw_reco
         return;
     }
     keep(r, o);
+    r->trace = bw_exchange_caller(x)->trace;
     if (manner.status) {
         r->maker = x;
         r->status = manner.status;
@@ -444,6 +472,8 @@ void bw_jobs_delete(struct bw_service *service, struct bw_exchange *x)
     if (!record)
         return;
     struct running *r = find_running(service->jobs, record->owner, record->id);
+    if (r && record->outcome == BW_JOB_OPEN)
+        note_end(r, BW_CANCELLED);
     if (r && r->saved && !r->ended) // otherwise the store calls back
         abandon(r, BW_PROBLEM_CANCELLED, "the job was deleted");
     bw_store_remove(service->jobs->store, record->owner, record->id);
@@ -516,7 +546,8 @@ int bw_jobs_new(struct bw_jobs **out, struct bw_service *service, struct bw_err 
                                            .bytes = (size_t)config->jobs_bytes,
                                            .records = MOST_RECORDS};
     const struct bw_webhook_settings webhook = {.allow = config->webhook_allow,
-                                                .secret_file = config->webhook_secret_file};
+                                                .secret_file = config->webhook_secret_file,
+                                                .metrics = &service->metrics};
     struct bw_jobs *jobs = calloc(1, sizeof *jobs);
     if (!jobs)
         return bw_err_set(err, BW_ENOMEM, "out of memory");
@@ -558,6 +589,11 @@ int bw_jobs_pending(const struct bw_jobs *jobs)
     for (const struct running *r = jobs->running; r; r = r->next)
         count++;
     return count;
+}
+
+struct bw_store_use bw_jobs_use(const struct bw_jobs *jobs)
+{
+    return bw_store_use(jobs->store);
 }
 
 /* Try to have a job admitted again that a former process left; if it cannot be, that is its end. */

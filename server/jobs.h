@@ -32,6 +32,9 @@ void bw_jobs_tick(struct bw_jobs *jobs);
 /* Jobs that are not over, or whose end is not written yet. */
 int bw_jobs_pending(const struct bw_jobs *jobs);
 
+/* What the store holds. */
+struct bw_store_use bw_jobs_use(const struct bw_jobs *jobs);
+
 /* Make a job of a POST of /v1/generate that asks for it by its header fields; false if it does not
  * ask, else it is answered. */
 bool bw_jobs_take(struct bw_service *service, struct bw_exchange *exchange,

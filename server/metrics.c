@@ -5,16 +5,22 @@
 
 #include "base/version.h"
 
+#include <assert.h>
+#include <stdio.h>
 #include <string.h>
 
-/* Seconds, from a health check to a large picture under load; and pictures for the batch histogram.
+/* Seconds, from a health check to a large picture under load; of one call of the network; pictures
+ * in such a call; and shares of the time something took.
  */
-static const double second_bounds[BW_BUCKETS] = {0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1,
-                                                 0.25,  0.5,    1,     2.5,  5,     10,   30};
-static const double batch_bounds[BW_BUCKETS] = {1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 40, 48, 56, 64};
-
-static const double error_bounds[BW_BUCKETS] = {0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15,
-                                                0.2,  0.3,  0.5,  0.7,  1,    2,   5};
+static const double second_bounds[BW_BUCKETS] = {
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300};
+static const double step_bounds[BW_BUCKETS] = {0.0005, 0.001, 0.0025, 0.005, 0.0075, 0.01,
+                                               0.015,  0.02,  0.03,   0.05,  0.075,  0.1,
+                                               0.15,   0.25,  0.5,    1,     5};
+static const double batch_bounds[BW_BUCKETS] = {1,  2,  3,  4,  5,  6,  8,  10, 12,
+                                                14, 16, 20, 24, 32, 40, 48, 64};
+static const double error_bounds[BW_BUCKETS] = {0.005, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2,
+                                                0.25,  0.3,  0.4,  0.5,  0.7,  1,    2,   5};
 
 void bw_metrics_init(struct bw_metrics *metrics)
 {
@@ -36,20 +42,50 @@ static void observe(struct bw_histogram *h, const double bounds[BW_BUCKETS], dou
     h->sum += value;
 }
 
-void bw_metrics_request(struct bw_metrics *m, const char *route, int status, double duration_ms,
-                        size_t sent_bytes)
+/* Clients may invent methods, and each would be a series of its own. */
+static const char *known_method(const char *method)
+{
+    static const char *const known[] = {"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"};
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        if (strcmp(method, known[i]) == 0)
+            return known[i];
+    }
+    return "other";
+}
+
+/* The series of these labels, a new one if need be. */
+static struct bw_series *find_series(struct bw_metrics *m, const char *route, const char *method,
+                                     int status)
+{
+    for (int i = 0; i < m->series_count; i++) {
+        struct bw_series *s = &m->requests[i];
+        if (s->route == route && s->method == method && s->status == status)
+            return s;
+    }
+    assert(m->series_count < BW_MAX_SERIES);
+    m->requests[m->series_count] = (struct bw_series){route, method, status, 0};
+    return &m->requests[m->series_count++];
+}
+
+static struct bw_histogram *find_route(struct bw_metrics *m, const char *route)
+{
+    for (int i = 0; i < m->route_count; i++) {
+        if (m->routes[i].route == route)
+            return &m->routes[i].seconds;
+    }
+    assert(m->route_count < BW_MAX_ROUTES);
+    m->routes[m->route_count].route = route;
+    return &m->routes[m->route_count++].seconds;
+}
+
+void bw_metrics_request(struct bw_metrics *m, const char *route, const char *method, int status,
+                        double duration_ms, size_t received_bytes, size_t sent_bytes)
 {
     pthread_mutex_lock(&m->lock);
-    int i = 0;
-    while (i < m->series_count &&
-           (m->requests[i].route != route || m->requests[i].status != status))
-        i++;
-    if (i == m->series_count && i < BW_MAX_SERIES)
-        m->requests[m->series_count++] = (struct bw_series){route, status, 0};
-    if (i < BW_MAX_SERIES)
-        m->requests[i].count++;
+    find_series(m, route, known_method(method), status)->count++;
+    observe(find_route(m, route), second_bounds, duration_ms / 1e3);
+    m->received_bytes += received_bytes;
     m->sent_bytes += sent_bytes;
-    observe(&m->request_s, second_bounds, duration_ms / 1e3);
     pthread_mutex_unlock(&m->lock);
 }
 
@@ -70,7 +106,7 @@ void bw_metrics_step(struct bw_metrics *m, const uint8_t *masks, int count, int 
         for (int k = 0; k < brick_count; k++)
             (masks[i] >> k & 1 ? m->bricks_run : m->bricks_skipped)[k]++;
     }
-    observe(&m->step_s, second_bounds, duration_ms / 1e3);
+    observe(&m->step_s, step_bounds, duration_ms / 1e3);
     observe(&m->batch, batch_bounds, count);
     double speed = flops / (duration_ms > 1e-3 ? duration_ms : 1e-3);
     m->flops_per_ms = m->flops_per_ms > 0 ? 0.95 * m->flops_per_ms + 0.05 * speed : speed;
@@ -92,6 +128,22 @@ void bw_metrics_prediction(struct bw_metrics *m, double predicted_ms, double act
     observe(&m->error, error_bounds, error < 0 ? -error : error);
     m->deadlines_met += has_deadline && met;
     m->deadlines_missed += has_deadline && !met;
+    pthread_mutex_unlock(&m->lock);
+}
+
+void bw_metrics_job(struct bw_metrics *m, enum bw_outcome outcome)
+{
+    pthread_mutex_lock(&m->lock);
+    m->jobs[outcome]++;
+    pthread_mutex_unlock(&m->lock);
+}
+
+void bw_metrics_webhook(struct bw_metrics *m, enum bw_delivery delivery)
+{
+    if (!m)
+        return;
+    pthread_mutex_lock(&m->lock);
+    m->webhooks[delivery]++;
     pthread_mutex_unlock(&m->lock);
 }
 
@@ -120,39 +172,91 @@ static void value(struct bw_buf *out, const char *name, const char *type, const 
     bw_buf_addf(out, "brickwork_%s %.15g\n", name, number);
 }
 
+/* The samples of a histogram; `labels` is all they have besides, "" or `name="value"`. */
+static void samples(struct bw_buf *out, const char *name, const char *labels,
+                    const struct bw_histogram *h, const double bounds[BW_BUCKETS])
+{
+    const char *comma = *labels ? "," : "", *open = *labels ? "{" : "", *close = *labels ? "}" : "";
+    unsigned long long sum = 0;
+    for (int i = 0; i < BW_BUCKETS; i++) {
+        sum += h->counts[i];
+        bw_buf_addf(out, "brickwork_%s_bucket{%s%sle=\"%g\"} %llu\n", name, labels, comma,
+                    bounds[i], sum);
+    }
+    sum += h->counts[BW_BUCKETS];
+    bw_buf_addf(out, "brickwork_%s_bucket{%s%sle=\"+Inf\"} %llu\n", name, labels, comma, sum);
+    bw_buf_addf(out, "brickwork_%s_sum%s%s%s %.9g\n", name, open, labels, close, h->sum);
+    bw_buf_addf(out, "brickwork_%s_count%s%s%s %llu\n", name, open, labels, close, sum);
+}
+
 static void histogram(struct bw_buf *out, const char *name, const char *help,
                       const struct bw_histogram *h, const double bounds[BW_BUCKETS])
 {
-    uint64_t sum = 0;
     family(out, name, "histogram", help);
-    for (int i = 0; i < BW_BUCKETS; i++) {
-        sum += h->counts[i];
-        bw_buf_addf(out, "brickwork_%s_bucket{le=\"%g\"} %llu\n", name, bounds[i],
-                    (unsigned long long)sum);
+    samples(out, name, "", h, bounds);
+}
+
+/* A family of counters, one for each value of a label. */
+static void counters(struct bw_buf *out, const char *name, const char *help, const char *label,
+                     const char *const *values, const uint64_t *counts, int count)
+{
+    family(out, name, "counter", help);
+    for (int i = 0; i < count; i++)
+        bw_buf_addf(out, "brickwork_%s{%s=\"%s\"} %llu\n", name, label, values[i],
+                    (unsigned long long)counts[i]);
+}
+
+static void render_requests(const struct bw_metrics *m, struct bw_buf *out)
+{
+    char labels[128];
+    family(out, "requests_total", "counter",
+           "Requests by route, method and status; 499: the client left.");
+    for (int i = 0; i < m->series_count; i++) {
+        const struct bw_series *s = &m->requests[i];
+        bw_buf_addf(out,
+                    "brickwork_requests_total{route=\"%s\",method=\"%s\",status=\"%d\"} %llu\n",
+                    s->route, s->method, s->status, (unsigned long long)s->count);
     }
-    sum += h->counts[BW_BUCKETS];
-    bw_buf_addf(out, "brickwork_%s_bucket{le=\"+Inf\"} %llu\n", name, (unsigned long long)sum);
-    bw_buf_addf(out, "brickwork_%s_sum %.9g\nbrickwork_%s_count %llu\n", name, h->sum, name,
-                (unsigned long long)sum);
+    family(out, "request_duration_seconds", "histogram",
+           "From a request's headers to the end of its answer.");
+    for (int i = 0; i < m->route_count; i++) {
+        snprintf(labels, sizeof labels, "route=\"%s\"", m->routes[i].route);
+        samples(out, "request_duration_seconds", labels, &m->routes[i].seconds, second_bounds);
+    }
+    value(out, "received_bytes_total", "counter", "Bytes of request bodies.",
+          (double)m->received_bytes);
+    value(out, "sent_bytes_total", "counter", "Bytes of response bodies.", (double)m->sent_bytes);
+}
+
+static const char *const outcomes[BW_OUTCOMES] = {"done", "failed", "cancelled"};
+
+static void render_jobs(const struct bw_metrics *m, const struct bw_gauges *g, struct bw_buf *out)
+{
+    static const char *const deliveries[BW_DELIVERIES] = {"delivered", "retried", "given_up",
+                                                          "dropped"};
+    family(out, "stored_jobs", "gauge", "Jobs not over, and those over whose results are kept.");
+    bw_buf_addf(
+        out, "brickwork_stored_jobs{state=\"open\"} %d\nbrickwork_stored_jobs{state=\"kept\"} %d\n",
+        g->jobs_open, g->jobs_kept);
+    value(out, "stored_jobs_bytes", "gauge", "Bytes of all jobs: requests, results and pictures.",
+          (double)g->jobs_bytes);
+    counters(out, "jobs_total", "Jobs that are over; cancelled: deleted before.", "outcome",
+             outcomes, m->jobs, BW_OUTCOMES);
+    counters(out, "webhooks_total",
+             "Webhooks that came to an end, and attempts that will be followed by others.",
+             "outcome", deliveries, m->webhooks, BW_DELIVERIES);
 }
 
 static void render_work(const struct bw_metrics *m, int brick_count, struct bw_buf *out)
 {
-    static const char *const outcomes[BW_OUTCOMES] = {"done", "failed", "cancelled"};
-    family(out, "pictures_total", "counter", "Pictures that left the service.");
-    for (int i = 0; i < BW_OUTCOMES; i++)
-        bw_buf_addf(out, "brickwork_pictures_total{outcome=\"%s\"} %llu\n", outcomes[i],
-                    (unsigned long long)m->pictures[i]);
     static const char *const admissions[BW_ADMISSIONS] = {"admitted", "queue_full", "deadline"};
-    family(out, "admissions_total", "counter", "Requests for pictures, and what was said to them.");
-    for (int i = 0; i < BW_ADMISSIONS; i++)
-        bw_buf_addf(out, "brickwork_admissions_total{decision=\"%s\"} %llu\n", admissions[i],
-                    (unsigned long long)m->admissions[i]);
-    family(out, "deadlines_total", "counter", "Promised deadlines that came.");
-    bw_buf_addf(out,
-                "brickwork_deadlines_total{outcome=\"met\"} %llu\n"
-                "brickwork_deadlines_total{outcome=\"missed\"} %llu\n",
-                (unsigned long long)m->deadlines_met, (unsigned long long)m->deadlines_missed);
+    counters(out, "pictures_total", "Pictures that left the service.", "outcome", outcomes,
+             m->pictures, BW_OUTCOMES);
+    counters(out, "admissions_total", "Requests for pictures, and what was said to them.",
+             "decision", admissions, m->admissions, BW_ADMISSIONS);
+    counters(out, "deadlines_total", "Promised deadlines that came.", "outcome",
+             (const char *[]){"met", "missed"},
+             (const uint64_t[]){m->deadlines_met, m->deadlines_missed}, 2);
     histogram(out, "prediction_error_ratio", "|predicted - actual| / actual time to the answer.",
               &m->error, error_bounds);
     family(out, "bricks_total", "counter", "Bricks run and skipped, counted per evaluation.");
@@ -168,8 +272,8 @@ static void render_work(const struct bw_metrics *m, int brick_count, struct bw_b
           "Floating-point operations a second of one worker, smoothed.", m->flops_per_ms * 1e3);
     histogram(out, "queue_wait_seconds", "From admission to the first step.", &m->queue_s,
               second_bounds);
-    histogram(out, "step_seconds", "One call of the network for a batch.", &m->step_s,
-              second_bounds);
+    histogram(out, "step_duration_seconds", "One call of the network for a batch.", &m->step_s,
+              step_bounds);
     histogram(out, "batch_pictures", "Pictures in one call of the network.", &m->batch,
               batch_bounds);
 }
@@ -191,17 +295,12 @@ void bw_metrics_render(struct bw_metrics *m, const struct bw_gauges *g, struct b
     value(out, "in_progress_pictures", "gauge", "Pictures admitted and not answered.",
           g->in_progress);
     value(out, "connections", "gauge", "Open connections.", g->connections);
+    value(out, "streams", "gauge", "Open streams of events.", g->streams);
     value(out, "workers", "gauge", "Workers.", g->workers);
     value(out, "worker_threads", "gauge", "Threads of each worker.", g->threads);
     pthread_mutex_lock(&m->lock);
-    family(out, "requests_total", "counter", "Requests by route and status; 499: the client left.");
-    for (int i = 0; i < m->series_count; i++)
-        bw_buf_addf(out, "brickwork_requests_total{route=\"%s\",status=\"%d\"} %llu\n",
-                    m->requests[i].route, m->requests[i].status,
-                    (unsigned long long)m->requests[i].count);
-    value(out, "sent_bytes_total", "counter", "Bytes of response bodies.", (double)m->sent_bytes);
-    histogram(out, "request_seconds", "From a request's headers to the end of its answer.",
-              &m->request_s, second_bounds);
+    render_requests(m, out);
+    render_jobs(m, g, out);
     render_work(m, g->brick_count, out);
     pthread_mutex_unlock(&m->lock);
 }

@@ -12,7 +12,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { BW_BUCKETS = 14, BW_MAX_SERIES = 128 };
+enum {
+    BW_BUCKETS = 17,
+    BW_MAX_ROUTES = 32,   // the service's, and "none" for all other paths
+    BW_MAX_SERIES = 4096, // more than there are routes times methods times statuses
+};
 
 struct bw_histogram {
     uint64_t counts[BW_BUCKETS + 1]; // the last: above all bounds
@@ -23,18 +27,27 @@ enum bw_admission { BW_TAKEN, BW_TURNED_AWAY_FULL, BW_TURNED_AWAY_DEADLINE, BW_A
 
 enum bw_outcome { BW_DONE, BW_FAILED, BW_CANCELLED, BW_OUTCOMES };
 
+/* What became of a webhook: an attempt that is to be followed by another, or the last one. */
+enum bw_delivery { BW_DELIVERED, BW_RETRIED, BW_GIVEN_UP, BW_DROPPED, BW_DELIVERIES };
+
 struct bw_metrics {
     pthread_mutex_t lock;
     struct bw_series {
-        const char *route; // static text
+        const char *route, *method; // static texts
         int status;
         uint64_t count;
     } requests[BW_MAX_SERIES]; // in order of first appearance
     int series_count;
-    uint64_t sent_bytes, pictures[BW_OUTCOMES], steps;
+    struct bw_route_time {
+        const char *route;
+        struct bw_histogram seconds;
+    } routes[BW_MAX_ROUTES]; // likewise
+    int route_count;
+    uint64_t sent_bytes, received_bytes, pictures[BW_OUTCOMES], steps;
+    uint64_t jobs[BW_OUTCOMES], webhooks[BW_DELIVERIES];
     uint64_t bricks_run[BW_MAX_BRICKS], bricks_skipped[BW_MAX_BRICKS]; // per evaluation
     uint64_t admissions[BW_ADMISSIONS], deadlines_met, deadlines_missed;
-    struct bw_histogram request_s, queue_s, step_s, batch, error;
+    struct bw_histogram queue_s, step_s, batch, error;
     double flops_per_ms; // of one worker, smoothed; 0 before the first step
 };
 
@@ -46,16 +59,18 @@ struct bw_gauges {
         const char *name, *digest;
     } * models;      // [model_count] in service
     int brick_count; // of the model that has most
-    int queued, queue_bound, in_progress, connections, workers, threads;
+    int queued, queue_bound, in_progress, connections, streams, workers, threads;
+    int jobs_open, jobs_kept; // not over; over and not forgotten yet
+    size_t jobs_bytes;        // of all of these
     double uptime_s;
 };
 
 void bw_metrics_init(struct bw_metrics *metrics);
 void bw_metrics_release(struct bw_metrics *metrics);
 
-/* A request was answered. `route` must be static text. */
-void bw_metrics_request(struct bw_metrics *metrics, const char *route, int status,
-                        double duration_ms, size_t sent_bytes);
+/* A request was answered. `route` must be static text, one of fewer than BW_MAX_ROUTES. */
+void bw_metrics_request(struct bw_metrics *metrics, const char *route, const char *method,
+                        int status, double duration_ms, size_t received_bytes, size_t sent_bytes);
 
 /* A picture left the service after so long in the queue. */
 void bw_metrics_picture(struct bw_metrics *metrics, enum bw_outcome outcome, double queue_ms);
@@ -69,6 +84,12 @@ void bw_metrics_step(struct bw_metrics *metrics, const uint8_t *masks, int count
 void bw_metrics_admission(struct bw_metrics *metrics, enum bw_admission admission);
 void bw_metrics_prediction(struct bw_metrics *metrics, double predicted_ms, double actual_ms,
                            bool has_deadline, bool met);
+
+/* A job is over; BW_CANCELLED: it was deleted before. */
+void bw_metrics_job(struct bw_metrics *metrics, enum bw_outcome outcome);
+
+/* `metrics` may be NULL. */
+void bw_metrics_webhook(struct bw_metrics *metrics, enum bw_delivery delivery);
 
 void bw_metrics_render(struct bw_metrics *metrics, const struct bw_gauges *gauges,
                        struct bw_buf *out);

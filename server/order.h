@@ -101,6 +101,9 @@ struct bw_request bw_effective_request(const struct bw_request *asked, const str
 /* Take what the workers have to tell: steps of watched pictures, jobs that are over. */
 void bw_orders_collect(void *service);
 
+/* Streams that have not ended. */
+int bw_orders_streams(const struct bw_service *service);
+
 /* Wake streams that have been silent for so long. */
 void bw_orders_ping(struct bw_service *service, double silence_ms);
 

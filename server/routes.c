@@ -7,7 +7,9 @@
 #include "server/cards.h"
 #include "server/generate.h"
 #include "server/jobs.h"
+#include "server/order.h"
 #include "server/pages.h"
+#include "server/process.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -59,6 +61,7 @@ static void handle_metrics(struct bw_service *service, struct bw_exchange *x)
         models[i] = (struct bw_model_label){m->arch.name, m->digest};
         most_bricks = m->arch.brick_count > most_bricks ? m->arch.brick_count : most_bricks;
     }
+    const struct bw_store_use jobs = bw_jobs_use(service->jobs);
     const struct bw_gauges gauges = {
         .kernels = bw_catalogue_at(service->catalogue, 0)->model->kernels->name,
         .model_count = count,
@@ -68,12 +71,17 @@ static void handle_metrics(struct bw_service *service, struct bw_exchange *x)
         .queue_bound = service->config->queue,
         .in_progress = service->in_progress,
         .connections = bw_http_connections(service->http),
+        .streams = bw_orders_streams(service),
         .workers = service->config->workers,
         .threads = service->config->threads,
+        .jobs_open = jobs.open,
+        .jobs_kept = jobs.over,
+        .jobs_bytes = jobs.bytes,
         .uptime_s = (bw_now_ms() - service->started_ms) / 1e3,
     };
     struct bw_buf text = {0};
     bw_metrics_render(&service->metrics, &gauges, &text);
+    bw_process_render(&text);
     respond_buf(x, "text/plain; version=0.0.4; charset=utf-8", &text);
 }
 
@@ -122,6 +130,7 @@ static const struct route {
 };
 
 enum { ROUTES = sizeof routes / sizeof *routes };
+_Static_assert((int)ROUTES < (int)BW_MAX_ROUTES, "the metrics know every route");
 
 bool bw_route_matches(const char *pattern, const char *path)
 {
@@ -239,8 +248,8 @@ void bw_routes_observe(void *context, const struct bw_http_done *done)
     const struct bw_caller *caller = done->caller;
     struct bw_log_line line;
     bw_gate_leave(&service->gate, caller);
-    bw_metrics_request(&service->metrics, done->route, done->status, done->duration_ms,
-                       done->sent_bytes);
+    bw_metrics_request(&service->metrics, done->route, done->method, done->status,
+                       done->duration_ms, done->received_bytes, done->sent_bytes);
     bw_log_begin(&line, BW_LOG_INFO, "request");
     bw_log_text(&line, "id", done->request_id);
     bw_log_text(&line, "peer", caller->address);
@@ -250,6 +259,7 @@ void bw_routes_observe(void *context, const struct bw_http_done *done)
         bw_log_text(&line, "trace", caller->trace.trace);
     bw_log_text(&line, "method", done->method);
     bw_log_text(&line, "path", done->path);
+    bw_log_text(&line, "route", done->route);
     bw_log_int(&line, "status", done->status);
     bw_log_int(&line, "bytes", (int64_t)done->sent_bytes);
     bw_log_ms(&line, "duration_ms", done->duration_ms);

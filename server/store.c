@@ -278,6 +278,16 @@ bool bw_store_was(const struct bw_store *store, const char *owner, const char *i
     return false;
 }
 
+struct bw_store_use bw_store_use(const struct bw_store *store)
+{
+    struct bw_store_use use = {.bytes = store->bytes};
+    const struct entry *e;
+    TAILQ_FOREACH(e, &store->open, in_list)
+    use.open++;
+    use.over = store->count - use.open;
+    return use;
+}
+
 /* ---- from admission to end ---- */
 
 const struct bw_record *bw_store_find(const struct bw_store *store, const char *owner,

@@ -52,6 +52,13 @@ const struct bw_record *bw_store_find(const struct bw_store *store, const char *
 /* Was there one that was removed or forgotten since the start? Remembers the last 1024. */
 bool bw_store_was(const struct bw_store *store, const char *owner, const char *id);
 
+struct bw_store_use {
+    int open, over; // records
+    size_t bytes;   // of bodies, results and pictures
+};
+
+struct bw_store_use bw_store_use(const struct bw_store *store);
+
 /* Add an open record of which there is none yet; all is copied from `record`, whose id, owner,
  * fingerprint, created_s and body count. If it cannot be saved it is gone again before `saved` is
  * called with BW_EIO or BW_ENOMEM; if it is removed before that, with BW_ECANCELLED. On a failure

@@ -10,6 +10,7 @@
 #include "engine/digest.h"
 #include "server/allow.h"
 #include "server/signature.h"
+#include "server/trace_context.h"
 
 #include <curl/curl.h>
 #include <math.h>
@@ -35,7 +36,7 @@ struct message {
     char host[HOST_CHARS];
     enum bw_allowed allowed;
     char id[8 + ID_DIGITS];
-    char *body;
+    char *body, traceparent[BW_TRACEPARENT_CHARS];
     int attempts;
     double due_ms;
     bool is_under_way;
@@ -52,6 +53,7 @@ struct bw_webhook {
     char allow[BW_ALLOW_CHARS];
     struct bw_secret secret;
     int timeout_ms, pause_ms;
+    struct bw_metrics *metrics;
     CURLM *multi;
     pthread_t thread;
     bool has_thread;
@@ -62,11 +64,20 @@ struct bw_webhook {
     double stop_ms; // when to stop at the latest; 0: not told to
 };
 
-static void log_fate(enum bw_log_level level, const char *event, const struct message *m,
-                     const char *reason)
+/* Count and log what became of a message; a reason only if it is not delivered. */
+static void note(const struct bw_webhook *w, const struct message *m, enum bw_delivery delivery,
+                 const char *reason)
 {
+    static const struct {
+        enum bw_log_level level;
+        const char *event;
+    } kinds[BW_DELIVERIES] = {[BW_DELIVERED] = {BW_LOG_INFO, "webhook-delivered"},
+                              [BW_RETRIED] = {BW_LOG_INFO, "webhook-failed"},
+                              [BW_GIVEN_UP] = {BW_LOG_WARN, "webhook-given-up"},
+                              [BW_DROPPED] = {BW_LOG_WARN, "webhook-dropped"}};
     struct bw_log_line line;
-    bw_log_begin(&line, level, event);
+    bw_metrics_webhook(w->metrics, delivery);
+    bw_log_begin(&line, kinds[delivery].level, kinds[delivery].event);
     bw_log_text(&line, "webhook_id", m->id);
     bw_log_text(&line, "host", m->host);
     bw_log_int(&line, "attempts", m->attempts);
@@ -162,7 +173,7 @@ static bool add_header(struct curl_slist **headers, const char *text)
 
 static bool make_headers(const struct bw_webhook *w, struct message *m)
 {
-    char id[80], time[80], signature[128];
+    char id[80], time[80], signature[128], trace[16 + BW_TRACEPARENT_CHARS];
     struct bw_buf signed_text = {0};
     int64_t now_s = bw_unix_s();
     bw_sign(&w->secret, m->id, now_s, m->body, &signed_text);
@@ -170,9 +181,11 @@ static bool make_headers(const struct bw_webhook *w, struct message *m)
     snprintf(time, sizeof time, "webhook-timestamp: %lld", (long long)now_s);
     snprintf(signature, sizeof signature, "webhook-signature: %s",
              signed_text.failed ? "" : signed_text.data);
+    snprintf(trace, sizeof trace, "traceparent: %s", m->traceparent);
     bool well = !signed_text.failed && add_header(&m->headers, "Content-Type: application/json") &&
                 add_header(&m->headers, "Expect:") && add_header(&m->headers, id) &&
-                add_header(&m->headers, time) && add_header(&m->headers, signature);
+                add_header(&m->headers, time) && add_header(&m->headers, signature) &&
+                (!*m->traceparent || add_header(&m->headers, trace));
     bw_buf_release(&signed_text);
     return well;
 }
@@ -226,7 +239,7 @@ static void try_later(struct bw_webhook *w, struct message *m, double wanted_ms,
     double jitter = 0.5 + (double)(bw_random() >> 11) * 0x1p-53; // 0.5 to 1.5
     double pause_ms = w->pause_ms * pow(4, m->attempts - 1) * jitter;
     pause_ms = fmin(fmax(pause_ms, wanted_ms), LONGEST_PAUSE_MS);
-    log_fate(BW_LOG_INFO, "webhook-failed", m, reason);
+    note(w, m, BW_RETRIED, reason);
     pthread_mutex_lock(&w->lock);
     m->due_ms = bw_now_ms() + pause_ms;
     m->is_under_way = false;
@@ -251,10 +264,10 @@ static void judge(struct bw_webhook *w, struct message *m, CURLcode result)
     else
         snprintf(reason, sizeof reason, "status %ld", status);
     if (!result && status >= 200 && status < 300) {
-        log_fate(BW_LOG_INFO, "webhook-delivered", m, NULL);
+        note(w, m, BW_DELIVERED, NULL);
         finish(w, m);
     } else if (is_refused || (!result && status == 410) || m->attempts >= MOST_ATTEMPTS) {
-        log_fate(BW_LOG_WARN, "webhook-given-up", m, reason);
+        note(w, m, BW_GIVEN_UP, reason);
         finish(w, m);
     } else {
         try_later(w, m, result ? 0 : 1e3 * (double)wanted_s, reason);
@@ -335,7 +348,8 @@ static void *run(void *context)
     return NULL;
 }
 
-void bw_webhook_send(struct bw_webhook *w, const char *url, const char *event, const char *body)
+void bw_webhook_send(struct bw_webhook *w, const char *url, const char *event, const char *body,
+                     const char *traceparent)
 {
     char digest[BW_DIGEST_CHARS];
     struct message *m = w ? calloc(1, sizeof *m) : NULL, *dropped = NULL;
@@ -344,11 +358,12 @@ void bw_webhook_send(struct bw_webhook *w, const char *url, const char *event, c
     bw_digest(event, strlen(event), digest);
     snprintf(m->url, sizeof m->url, "%s", url);
     snprintf(m->id, sizeof m->id, "msg_%.*s", ID_DIGITS, digest);
+    snprintf(m->traceparent, sizeof m->traceparent, "%s", traceparent);
     m->body = strdup(body);
     m->due_ms = bw_now_ms();
     const char *wrong = read_url(w, url, m->host, &m->allowed);
     if (wrong || !m->body) {
-        log_fate(BW_LOG_WARN, "webhook-dropped", m, wrong ? wrong : "out of memory");
+        note(w, m, BW_DROPPED, wrong ? wrong : "out of memory");
         free_message(m);
         return;
     }
@@ -364,7 +379,7 @@ void bw_webhook_send(struct bw_webhook *w, const char *url, const char *event, c
     pthread_mutex_unlock(&w->lock);
     curl_multi_wakeup(w->multi);
     if (dropped) {
-        log_fate(BW_LOG_WARN, "webhook-dropped", dropped, "too many are waiting");
+        note(w, dropped, BW_DROPPED, "too many are waiting");
         free_message(dropped);
     }
 }
@@ -404,6 +419,7 @@ int bw_webhook_new(struct bw_webhook **webhook, const struct bw_webhook_settings
     TAILQ_INIT(&w->messages);
     snprintf(w->allow, sizeof w->allow, "%s", settings->allow);
     w->timeout_ms = settings->timeout_ms ? settings->timeout_ms : 10000;
+    w->metrics = settings->metrics;
     w->pause_ms = settings->pause_ms ? settings->pause_ms : 1000;
     curl_global_init(CURL_GLOBAL_DEFAULT);
     code = read_secret(w, settings->secret_file, err);
@@ -432,7 +448,7 @@ void bw_webhook_free(struct bw_webhook *w, int most_ms)
         pthread_join(w->thread, NULL);
     }
     while ((m = TAILQ_FIRST(&w->messages))) {
-        log_fate(BW_LOG_WARN, "webhook-dropped", m, "the server stops");
+        note(w, m, BW_DROPPED, "the server stops");
         end_attempt(w, m);
         take_out(w, m);
         free_message(m);

@@ -15,16 +15,18 @@
 #define BW_SERVER_WEBHOOK_H
 
 #include "base/err.h"
+#include "server/metrics.h"
 
 enum { BW_WEBHOOK_URL_CHARS = 512 };
 
 struct bw_webhook;
 
 struct bw_webhook_settings {
-    const char *allow;       // hosts, as in server/allow.h; "": webhooks are off
-    const char *secret_file; // as in server/signature.h
-    int timeout_ms;          // of an attempt; 0: 10000
-    int pause_ms;            // before the second attempt, then four times as long each; 0: 1000
+    const char *allow;          // hosts, as in server/allow.h; "": webhooks are off
+    const char *secret_file;    // as in server/signature.h
+    int timeout_ms;             // of an attempt; 0: 10000
+    int pause_ms;               // before the second attempt, then four times as long each; 0: 1000
+    struct bw_metrics *metrics; // what becomes of messages; NULL: nobody counts
 };
 
 /* Start the thread; *webhook is NULL if webhooks are off. BW_ERANGE: the list or the secret is
@@ -39,9 +41,9 @@ void bw_webhook_free(struct bw_webhook *webhook, int most_ms);
 int bw_webhook_check(const struct bw_webhook *webhook, const char *url, struct bw_err *err);
 
 /* Send a JSON text to a URL that was allowed. `event` is any text that names what happened and
- * nothing else (the message's id is made of it, so that a receiver recognises one sent twice). All
- * is copied. NULL is allowed: nothing is sent. */
+ * nothing else (the message's id is made of it, so that a receiver recognises one sent twice).
+ * `traceparent` goes with it unless it is "". All is copied. NULL is allowed: nothing is sent. */
 void bw_webhook_send(struct bw_webhook *webhook, const char *url, const char *event,
-                     const char *body);
+                     const char *body, const char *traceparent);
 
 #endif

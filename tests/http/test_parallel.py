@@ -31,7 +31,7 @@ class TestCrowd(ServerCase):
         def rise(name):
             return after[name] - before.get(name, 0)
         pictures = sum(body["n"] for body in bodies)
-        self.assertEqual(rise('requests_total{route="/v1/generate",status="200"}'), len(bodies))
+        self.assertEqual(rise('requests_total{route="/v1/generate",method="POST",status="200"}'), len(bodies))
         self.assertEqual(rise('pictures_total{outcome="done"}'), pictures)
         self.assertEqual(rise('queue_wait_seconds_count'), pictures)
         self.assertEqual(rise('batch_pictures_sum'), 2 * pictures, "2 steps each")

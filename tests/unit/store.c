@@ -196,11 +196,14 @@ static void check_life(bool on_disk)
     CHECK_TEXT(record->id, "one");
     CHECK_TEXT(record->body, "{\"class\":\"plums\",\"seed\":7}");
     CHECK(record->outcome == BW_JOB_OPEN && record->created_s == 10 && !record->result);
+    CHECK(bw_store_use(s.store).open == 1 && bw_store_use(s.store).over == 0);
     CHECK_INT(finish(&s, "", "one", 20, 2, 70000), BW_OK);
     record = bw_store_find(s.store, "", "one");
     REQUIRE(record);
     CHECK(record->outcome == BW_JOB_COMPLETED && record->finished_s == 20);
     CHECK_INT(record->picture_count, 2);
+    CHECK(bw_store_use(s.store).open == 0 && bw_store_use(s.store).over == 1);
+    CHECK(bw_store_use(s.store).bytes > 2 * 70000);
     CHECK_TEXT(record->result, "{\"model_digest\":\"x\"}");
     CHECK_INT(read_back(&s, "", "one", 0, 70000), BW_OK);
     CHECK_INT(read_back(&s, "", "one", 1, 70000), BW_OK);
@@ -209,6 +212,7 @@ static void check_life(bool on_disk)
     CHECK(!bw_store_was(s.store, "", "one"));
     CHECK(bw_store_remove(s.store, "", "one") && !bw_store_remove(s.store, "", "one"));
     CHECK(!bw_store_find(s.store, "", "one") && bw_store_was(s.store, "", "one"));
+    CHECK(bw_store_use(s.store).over == 0 && bw_store_use(s.store).bytes == 0);
     CHECK_INT(add(&s, "", "one", 30), BW_OK);
     CHECK_INT(finish(&s, "", "one", 31, 0, 0), BW_OK);
     record = bw_store_find(s.store, "", "one");

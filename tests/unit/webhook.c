@@ -281,12 +281,17 @@ static void free_receiver(struct receiver *r)
 
 static char secret_file[64];
 static char log_file[64];
+static struct bw_metrics metrics; // of the webhook made last
+
+#define TRACEPARENT "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 static struct bw_webhook *new_webhook(const char *allow, int timeout_ms, int pause_ms)
 {
     struct bw_webhook *w = NULL;
     struct bw_err err = {0};
-    const struct bw_webhook_settings settings = {allow, secret_file, timeout_ms, pause_ms};
+    bw_metrics_init(&metrics);
+    const struct bw_webhook_settings settings = {allow, secret_file, timeout_ms, pause_ms,
+                                                 &metrics};
     CHECK_OF(bw_webhook_new(&w, &settings, &err) == BW_OK && w, "%s", err.message);
     return w;
 }
@@ -320,7 +325,7 @@ static void header_of(const char *request, const char *name, char value[128])
 
 static void check_message(const char *request, const char *body, char id[128])
 {
-    char time[128], signature[128], type[128];
+    char time[128], signature[128], type[128], trace[128];
     struct bw_secret secret;
     struct bw_buf right = {0};
     bw_secret_parse(&secret, SECRET, NULL);
@@ -328,9 +333,11 @@ static void check_message(const char *request, const char *body, char id[128])
     header_of(request, "webhook-timestamp", time);
     header_of(request, "webhook-signature", signature);
     header_of(request, "Content-Type", type);
+    header_of(request, "traceparent", trace);
     bw_sign(&secret, id, atoll(time), body, &right);
     CHECK_TEXT(signature, right.data);
     CHECK_TEXT(type, "application/json");
+    CHECK_TEXT(trace, TRACEPARENT);
     CHECK(strncmp(id, "msg_", 4) == 0 && strlen(id) == 36 && !strchr(id, '.'));
     CHECK(strncmp(request, "POST /hook?x=1 HTTP/1.1\r\n", 25) == 0);
     const char *end = strstr(request, "\r\n\r\n");
@@ -350,7 +357,7 @@ static void deliver(struct receiver *r, const char *host, const char *const *rep
     snprintf(url, sizeof url, "http://%s:%d/hook?x=1", host, r->port);
     struct bw_webhook *w = new_webhook(allow, 300, 1);
     CHECK_INT(bw_webhook_check(w, url, NULL), BW_OK);
-    bw_webhook_send(w, url, "alice/job.1/1700000000", "{\"id\":\"job.1\"}");
+    bw_webhook_send(w, url, "alice/job.1/1700000000", "{\"id\":\"job.1\"}", TRACEPARENT);
     wait_requests(r, requests);
     bw_webhook_free(w, 60000);
     stop_receiver(r);
@@ -442,10 +449,10 @@ static void refused_addresses(void)
     struct bw_webhook *w = new_webhook("*.localhost,*.0.0.1", 0, 0);
     snprintf(url, sizeof url, "http://hooks.localhost:%d/", r.port);
     CHECK_INT(bw_webhook_check(w, url, NULL), BW_OK);
-    bw_webhook_send(w, url, "a", "{}");
+    bw_webhook_send(w, url, "a", "{}", "");
     snprintf(url, sizeof url, "http://127.0.0.1:%d/", r.port);
     CHECK_INT(bw_webhook_check(w, url, NULL), BW_OK);
-    bw_webhook_send(w, url, "b", "{}");
+    bw_webhook_send(w, url, "b", "{}", "");
     bw_webhook_free(w, 60000);
     stop_receiver(&r);
     CHECK_INT(r.count, 0);
@@ -494,7 +501,7 @@ static void urls(void)
     CHECK_INT(bw_webhook_check(w, longest, NULL), BW_ERANGE);
     longest[BW_WEBHOOK_URL_CHARS - 1] = '\0';
     CHECK_INT(bw_webhook_check(w, longest, NULL), BW_OK);
-    bw_webhook_send(w, "http://evil.test/", "a", "{}"); // the list may have changed since
+    bw_webhook_send(w, "http://evil.test/", "a", "{}", ""); // the list may have changed since
     bw_webhook_free(w, 0);
     char *log = take_log();
     CHECK_HOLDS(log, "webhook-dropped");
@@ -512,12 +519,13 @@ static void too_many(void)
     for (int i = 0; i < 256 + 10; i++) {
         snprintf(event, sizeof event, "%d", i);
         snprintf(body, sizeof body, "{\"number\":%d}", i);
-        bw_webhook_send(w, url, event, body);
+        bw_webhook_send(w, url, event, body, "");
     }
     hold(&r, false);
     bw_webhook_free(w, 60000);
     stop_receiver(&r);
     CHECK_INT(r.count, 256);
+    CHECK(!strstr(r.requests[0], "traceparent"));
     bool has_last = false;
     for (int i = 0; i < r.count; i++)
         has_last = has_last || strstr(r.requests[i], "{\"number\":265}");
@@ -525,6 +533,8 @@ static void too_many(void)
     char *log = take_log();
     CHECK_INT(occurrences(log, "too many are waiting"), 10);
     CHECK_INT(occurrences(log, "webhook-delivered"), 256);
+    CHECK_INT(metrics.webhooks[BW_DROPPED], 10);
+    CHECK_INT(metrics.webhooks[BW_DELIVERED], 256);
     free(log);
     free_receiver(&r);
 }
@@ -538,12 +548,14 @@ static void stopped(void)
     snprintf(allow, sizeof allow, "127.0.0.1:%d", r.port);
     snprintf(url, sizeof url, "http://127.0.0.1:%d/", r.port);
     struct bw_webhook *w = new_webhook(allow, 0, 1000000);
-    bw_webhook_send(w, url, "a", "{}");
+    bw_webhook_send(w, url, "a", "{}", "");
     bw_webhook_free(w, 1000000);
     stop_receiver(&r);
     CHECK_INT(r.count, 1);
     char *log = take_log();
     CHECK_HOLDS(log, "the server stops");
+    CHECK_INT(metrics.webhooks[BW_RETRIED], 1);
+    CHECK_INT(metrics.webhooks[BW_DROPPED], 1);
     free(log);
     free_receiver(&r);
 }
@@ -552,11 +564,11 @@ static void switched_off(void)
 {
     struct bw_webhook *w = (struct bw_webhook *)&w;
     struct bw_err err = {0};
-    struct bw_webhook_settings settings = {"", "", 0, 0};
+    struct bw_webhook_settings settings = {"", "", 0, 0, NULL};
     CHECK(bw_webhook_new(&w, &settings, NULL) == BW_OK && !w);
     CHECK_INT(bw_webhook_check(w, "http://hooks.example.com/", &err), BW_ERANGE);
     CHECK_HOLDS(err.message, "not switched on");
-    bw_webhook_send(w, "http://hooks.example.com/", "a", "{}");
+    bw_webhook_send(w, "http://hooks.example.com/", "a", "{}", "");
     bw_webhook_free(w, 0);
     settings.allow = "hooks.example.com";
     CHECK_INT(bw_webhook_new(&w, &settings, NULL), BW_ERANGE);
@@ -564,7 +576,7 @@ static void switched_off(void)
     CHECK_INT(bw_webhook_new(&w, &settings, NULL), BW_EIO);
     settings.secret_file = log_file; // empty
     CHECK_INT(bw_webhook_new(&w, &settings, NULL), BW_ERANGE);
-    settings = (struct bw_webhook_settings){"a b", secret_file, 0, 0};
+    settings = (struct bw_webhook_settings){"a b", secret_file, 0, 0, NULL};
     CHECK_INT(bw_webhook_new(&w, &settings, NULL), BW_ERANGE);
     CHECK(!w);
 }
