@@ -1,4 +1,5 @@
-/* Each handler reads a request in its own shape and ends in take(), which makes an order of it. */
+/* Each handler reads a request in its own shape. prepare() makes an order of it, admit() has it
+ * admitted; who is answered from it, and how, is said last. */
 #include "server/generate.h"
 
 #include "api/accept.h"
