@@ -20,7 +20,7 @@ PACKAGES_BUILD := gcc make libc6-dev libmicrohttpd-dev libuv1-dev libjansson-dev
                   libjpeg62-turbo-dev libpng-dev libwebp-dev nettle-dev libcurl4-openssl-dev \
                   python3 python3-yaml
 PACKAGES_DEMO  := $(PACKAGES_BUILD) python3-pil
-PACKAGES_TEST  := $(PACKAGES_BUILD) python3-pil python3-numpy curl qemu-user nodejs npm chromium \
+PACKAGES_TEST  := $(PACKAGES_BUILD) python3-pil python3-numpy curl qemu-user nginx-light nodejs npm chromium \
                   fonts-dejavu-core
 PACKAGES_CHECK := $(PACKAGES_BUILD) clang-format
 
@@ -128,6 +128,7 @@ AVX512 := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma
 $(BUILD)/engine/kernels/avx2.o: ISA := -mavx2 -mfma
 $(BUILD)/engine/kernels/avx512.o: ISA := $(AVX512)
 $(BUILD)/engine/kernels/avx512bf16.o: ISA := $(AVX512) -mavx512bf16
+$(BUILD)/engine/kernels/avx512vnni.o: ISA := $(AVX512) -mavx512bf16 -mavx512vnni
 $(BUILD)/engine/kernels/amx.o: ISA := $(AVX512) -mavx512bf16 -mamx-tile -mamx-bf16
 
 # Kernels are pure functions on rows that their caller owns, and would take minutes instead of milliseconds under

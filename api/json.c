@@ -74,11 +74,16 @@ int bw_json_read(const json_t *object, const char *at, const struct bw_json_fiel
     return BW_OK;
 }
 
+/* 2.0 and 2e0 are the integer 2 as well (JSON Schema, validation, 6.1.1). The range is one in which
+ * a double tells integers apart. */
 int bw_json_wide(const json_t *value, const char *pointer, int64_t low, int64_t high, int64_t *out,
                  struct bw_err *err)
 {
-    json_int_t got = json_integer_value(value);
-    if (!json_is_integer(value) || got < low || got > high)
+    double real = json_real_value(value); // 0 of anything else
+    bool whole = json_is_real(value) && real >= (double)low && real <= (double)high &&
+                 real == (double)(int64_t)real;
+    json_int_t got = whole ? (json_int_t)real : json_integer_value(value);
+    if (!(whole || json_is_integer(value)) || got < low || got > high)
         return bw_err_set_field(err, BW_ERANGE, pointer, "not an integer of %lld..%lld",
                                 (long long)low, (long long)high);
     *out = got;

@@ -49,6 +49,14 @@ struct bw_request bw_request_default(void)
                                .priority = BW_PRIORITY_NORMAL};
 }
 
+void bw_request_tidy(struct bw_request *r)
+{
+    if (r->format != BW_FORMAT_JPEG)
+        r->progressive = false;
+    if (r->format == BW_FORMAT_PNG)
+        r->quality = BW_DEFAULT_QUALITY;
+}
+
 static int read_model(const json_t *value, const char *pointer, void *out, struct bw_err *err)
 {
     struct bw_request *r = out;

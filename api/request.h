@@ -46,6 +46,10 @@ const char *bw_priority_name(enum bw_priority priority);
 
 struct bw_request bw_request_default(void);
 
+/* Where the format is settled: what it has no use for is as if it were not given, so that requests
+ * for the same bytes are the same. */
+void bw_request_tidy(struct bw_request *request);
+
 /* Read a request body. BW_ESYNTAX: not a JSON object. BW_ERANGE: a field is unknown, of the wrong
  * type or out of range; err->field says which. *request is then untouched. */
 int bw_request_parse(struct bw_request *request, const char *body, size_t length,

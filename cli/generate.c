@@ -33,6 +33,8 @@ static const struct bw_option options[] = {
     {"format", "NAME", "jpeg, png or webp (default: as --out ends, else jpeg)"},
     {"quality", "NUMBER", "of JPEG and WebP, 1 to 100 (default 90)"},
     {"progressive", "BOOLEAN", "true: a JPEG that shows early what it will be (default false)"},
+    {"comments", "SWITCH",
+     "on: the file says what it was made with; off: it does not (default on)"},
     {"out", "FILE", "where it goes; of several, FILE-0.EXT, FILE-1.EXT ... (default picture.EXT)"},
     {"precision", "P", "auto (bf16 where the CPU is fast at it), bf16 or f32"},
     {"threads", "N", "threads to compute with (default: all cores)"},
@@ -43,6 +45,7 @@ struct session {
     struct bw_request request;
     char model_path[BW_PATH_CHARS];
     const char *out;
+    bool comments;
     int threads;
     enum bw_precision precision;
     struct bw_model *model;
@@ -50,6 +53,14 @@ struct session {
     struct bw_sampler samplers[BW_MAX_COUNT];
     int sampler_count;
 };
+
+static int read_switch(const char *value, bool *on, struct bw_err *err)
+{
+    *on = strcmp(value, "on") == 0;
+    if (*on || strcmp(value, "off") == 0)
+        return BW_OK;
+    return bw_err_set(err, BW_ERANGE, "comments: \"%.40s\" is not on or off", value);
+}
 
 static int set_option(void *context, const char *name, const char *value, struct bw_err *err)
 {
@@ -60,6 +71,8 @@ static int set_option(void *context, const char *name, const char *value, struct
         return bw_cmd_precision(value, &s->precision, err);
     if (strcmp(name, "model") == 0)
         snprintf(s->model_path, sizeof s->model_path, "%s", value);
+    else if (strcmp(name, "comments") == 0)
+        return read_switch(value, &s->comments, err);
     else if (strcmp(name, "out") == 0)
         s->out = value;
     else
@@ -86,6 +99,7 @@ static void settle(struct session *s)
     }
     if (r->format == BW_FORMAT_ANY)
         r->format = BW_FORMAT_JPEG;
+    bw_request_tidy(r);
     if (!s->out)
         s->out = names[r->format];
     if (!r->seeded)
@@ -133,6 +147,23 @@ static int write_file(const char *path, const struct bw_buf *bytes, struct bw_er
     return ok ? BW_OK : bw_err_set(err, BW_EIO, "%s: cannot be written: %s", path, strerror(errno));
 }
 
+static int encode(const struct session *s, const struct bw_plan *plan, const unsigned char *rgb,
+                  struct bw_buf *out, struct bw_err *err)
+{
+    const struct bw_request *r = &s->request;
+    const struct bw_picture picture = bw_plan_picture(plan, &s->model->arch);
+    char *comment = s->comments ? bw_comment_render(r, &picture, s->model->digest) : NULL;
+    if (s->comments && !comment)
+        return bw_err_set(err, BW_ENOMEM, "out of memory");
+    const struct bw_encoding encoding = {.format = r->format,
+                                         .quality = r->quality,
+                                         .progressive = r->progressive,
+                                         .comment = comment};
+    int code = bw_image_encode(rgb, plan->width, plan->height, &encoding, out, err);
+    free(comment);
+    return code;
+}
+
 static int write_picture(const struct session *s, int i, struct bw_err *err)
 {
     const struct bw_plan *plan = &s->samplers[i].plan;
@@ -148,10 +179,7 @@ static int write_picture(const struct session *s, int i, struct bw_err *err)
                  (int)(end - s->out) + (*end ? 0 : (int)strlen(s->out)), s->out, i, end);
     struct bw_buf bytes = {0};
     bw_sampler_bytes(&s->samplers[i], rgb);
-    const struct bw_encoding encoding = {.format = s->request.format,
-                                         .quality = s->request.quality,
-                                         .progressive = s->request.progressive};
-    int code = bw_image_encode(rgb, plan->width, plan->height, &encoding, &bytes, err);
+    int code = encode(s, plan, rgb, &bytes, err);
     if (!code)
         code = write_file(path, &bytes, err);
     if (!code)
@@ -166,7 +194,6 @@ static void report(struct session *s, const struct bw_plan *plan, double duratio
 {
     struct bw_request r = s->request;
     r.picture = bw_plan_picture(plan, &s->model->arch);
-    strcpy(r.model, s->model->arch.name);
     char *text = bw_request_render(&r);
     fprintf(stderr, "%d picture%s, %d evaluations, %.1f GFLOP, %.0f ms: %s\n", r.count,
             r.count > 1 ? "s" : "", bw_plan_evaluations(plan) * r.count,
@@ -193,6 +220,7 @@ static int generate(struct session *s, struct bw_err *err)
     }
     if (code)
         return code;
+    strcpy(s->request.model, s->model->arch.name);
     double began_ms = bw_now_ms();
     run_samplers(s);
     report(s, &plan, bw_now_ms() - began_ms);
@@ -203,7 +231,8 @@ static int generate(struct session *s, struct bw_err *err)
 
 int bw_cmd_generate(int count, char **arguments)
 {
-    struct session s = {.request = bw_request_default(), .threads = bw_cmd_all_cores()};
+    struct session s = {
+        .request = bw_request_default(), .comments = true, .threads = bw_cmd_all_cores()};
     struct bw_err err = {0};
     bool help;
     bw_default_model(s.model_path);

@@ -43,7 +43,7 @@ struct stream {
 struct member_scratch {
     float *patches;      // [BLOCK_ROWS, most inputs*patch*patch]
     void *narrowed;      // activations of patches
-    void *norm;          // activations [BLOCK_ROWS, hidden]
+    void *norm;          // [BLOCK_ROWS, hidden] activations, or what a fine norm makes
     void *wide;          // activations [BLOCK_ROWS, mlp_ratio*hidden]
     float *product;      // [BLOCK_ROWS, most outputs of a layer]
     void *attention;     // the kernels'
@@ -171,6 +171,23 @@ static struct bw_product layer_product(const struct member_scratch *m, int rows,
                                .scratch = m->product};
 }
 
+/* The product of a layer whose rows are the stream's, normalised and modulated by shift[hidden] and
+ * the scale behind it. p->a is given here. */
+static void product_of_norm(const struct bw_kernels *kernels, const struct member_scratch *m,
+                            const struct bw_linear *layer, const float *tokens, const float *shift,
+                            struct bw_product *p)
+{
+    const float *scale = shift + layer->inputs;
+    p->a = m->norm;
+    if (layer->fine) {
+        kernels->fine->norm(p->rows, layer->inputs, tokens, shift, scale, m->norm);
+        kernels->fine->product(p);
+    } else {
+        kernels->norm(p->rows, layer->inputs, tokens, shift, scale, m->norm);
+        kernels->product(p);
+    }
+}
+
 /* Pixels to tokens: patches, their embedding, and where each token sits in its tile. */
 static void embed(const struct chunk *c, const struct row_block *b, const struct member_scratch *m,
                   float *tokens)
@@ -204,16 +221,13 @@ static const float *modulation_of(const struct chunk *c, const struct row_block 
 static void begin_block(const struct chunk *c, const struct row_block *b, int j,
                         const struct member_scratch *m, const struct stream *s)
 {
-    const float *shift = modulation_of(c, b, j);
-    int hidden = c->model->arch.hidden;
     bool last = j == c->brick->shape.depth;
     const struct bw_kernels *kernels = last ? c->model->kernels->ends : c->model->kernels;
-    kernels->norm(b->rows, hidden, s->tokens, shift, shift + hidden, m->norm);
-    struct bw_product p =
-        layer_product(m, b->rows, last ? &c->brick->final : &c->brick->blocks[j].qkv, m->norm);
+    const struct bw_linear *layer = last ? &c->brick->final : &c->brick->blocks[j].qkv;
+    struct bw_product p = layer_product(m, b->rows, layer, NULL);
     p.store = last ? BW_STORE_FLOAT : BW_STORE_ACTIVATION;
     p.y = last ? (void *)s->pixels : s->qkv;
-    kernels->product(&p);
+    product_of_norm(kernels, m, layer, s->tokens, modulation_of(c, b, j), &p);
 }
 
 /* What follows attention in transformer block j: projection and MLP, each gated into the stream. */
@@ -231,13 +245,11 @@ static void finish_block(const struct chunk *c, const struct row_block *b, int j
     proj.y = s->tokens;
     kernels->product(&proj);
 
-    kernels->norm(b->rows, hidden, s->tokens, modulation + 3 * hidden, modulation + 4 * hidden,
-                  m->norm);
-    struct bw_product fc1 = layer_product(m, b->rows, &block->fc1, m->norm);
+    struct bw_product fc1 = layer_product(m, b->rows, &block->fc1, NULL);
     fc1.store = BW_STORE_ACTIVATION;
     fc1.gelu = true;
     fc1.y = m->wide;
-    kernels->product(&fc1);
+    product_of_norm(kernels, m, &block->fc1, s->tokens, modulation + 3 * hidden, &fc1);
 
     struct bw_product fc2 = layer_product(m, b->rows, &block->fc2, m->wide);
     fc2.store = BW_STORE_GATED;

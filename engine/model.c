@@ -4,6 +4,7 @@
 
 #include "base/text.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -54,7 +55,11 @@ static int fill_tensor(struct loader *l, const char *name, float *out)
 {
     const struct bw_tensor *t = bw_safetensors_find(l->st, name);
     bw_tensor_to_float(t, 0, t->count, out);
-    for (size_t i = 0; i < t->count; i++) {
+    bool finite = true;
+    for (size_t i = 0; i < t->count;
+         i++) // all of them: a loop without an end in the middle is fast
+        finite &= fabsf(out[i]) <= FLT_MAX;
+    for (size_t i = 0; !finite && i < t->count; i++) {
         if (!isfinite(out[i]))
             return bw_err_set(l->err, BW_ESYNTAX, "tensor \"%s\": element %zu is not finite", name,
                               i);
@@ -79,22 +84,36 @@ static const float *load_floats(struct loader *l, const char *name, int dims, co
     return out;
 }
 
+enum layout { PACKED, FINE, ENDS, PLAIN };
+
+/* How the kernels lay out a matrix. */
+struct packing {
+    size_t (*bytes)(int outputs, int inputs);
+    void (*pack)(int outputs, int inputs, const float *w, void *packed);
+};
+
+static struct packing packing_of(const struct bw_kernels *kernels, enum layout layout)
+{
+    if (layout == FINE)
+        return (struct packing){kernels->fine->packed_bytes, kernels->fine->pack};
+    kernels = layout == ENDS ? kernels->ends : kernels;
+    return (struct packing){kernels->packed_bytes, kernels->pack};
+}
+
 /* A matrix as the kernels want it. */
-static const void *load_packed(struct loader *l, const struct bw_kernels *kernels, const char *name,
-                               int dims, const int64_t *shape, int inputs)
+static const void *load_packed(struct loader *l, struct packing packing, const char *name, int dims,
+                               const int64_t *shape, int inputs)
 {
     int outputs = (int)shape[0];
     if (!l->code)
         l->code = l->filling ? fill_tensor(l, name, l->floats) : check_tensor(l, name, dims, shape);
     if (l->code)
         return NULL;
-    void *out = bw_arena_take(&l->model->memory, kernels->packed_bytes(outputs, inputs), 1);
+    void *out = bw_arena_take(&l->model->memory, packing.bytes(outputs, inputs), 1);
     if (l->filling)
-        kernels->pack(outputs, inputs, l->floats, out);
+        packing.pack(outputs, inputs, l->floats, out);
     return out;
 }
-
-enum layout { PACKED, ENDS, PLAIN };
 
 /* A linear layer whose weight has `dims` dimensions, the first being its outputs. */
 static struct bw_linear load_layer(struct loader *l, enum layout layout, int dims,
@@ -109,13 +128,12 @@ static struct bw_linear load_layer(struct loader *l, enum layout layout, int dim
     va_start(args, format);
     vsnprintf(prefix, sizeof prefix, format, args);
     va_end(args);
-    struct bw_linear layer = {.outputs = (int)shape[0], .inputs = 1};
+    struct bw_linear layer = {.outputs = (int)shape[0], .inputs = 1, .fine = layout == FINE};
     for (int i = 1; i < dims; i++)
         layer.inputs *= (int)shape[i];
     snprintf(name, sizeof name, "%s.weight", prefix);
-    const struct bw_kernels *kernels = l->model->kernels;
     layer.w = layout == PLAIN ? load_floats(l, name, dims, shape)
-                              : load_packed(l, layout == ENDS ? kernels->ends : kernels, name, dims,
+                              : load_packed(l, packing_of(l->model->kernels, layout), name, dims,
                                             shape, layer.inputs);
     snprintf(name, sizeof name, "%s.bias", prefix);
     layer.b = load_floats(l, name, 1, shape);
@@ -160,6 +178,9 @@ static void load_brick(struct loader *l, int k)
     struct bw_model *m = l->model;
     struct bw_brick *b = &m->bricks[k];
     int d = m->arch.hidden, p = m->arch.bricks[k].patch, mlp = m->arch.mlp_ratio * d;
+    enum layout qkv = m->kernels->fine_is_free ? FINE : PACKED;
+    // Half of what rounding costs a picture is lost here: nothing comes after to even it out.
+    enum layout fc1 = m->kernels->fine && k + 1 == m->arch.brick_count ? FINE : qkv;
     b->shape = m->arch.bricks[k];
     b->inputs = m->arch.channels * (k ? 2 : 1) + 2;
     b->side_tokens = b->shape.size / p;
@@ -171,9 +192,9 @@ static void load_brick(struct loader *l, int k)
     for (int j = 0; j < b->shape.depth && !l->code; j++) {
         struct bw_block block = {
             .modulation = LAYER(l, PACKED, 6 * d, d, "model.%d.blocks.%d.adaLN_modulation.1", k, j),
-            .qkv = LAYER(l, PACKED, 3 * d, d, "model.%d.blocks.%d.attn.qkv", k, j),
+            .qkv = LAYER(l, qkv, 3 * d, d, "model.%d.blocks.%d.attn.qkv", k, j),
             .proj = LAYER(l, PACKED, d, d, "model.%d.blocks.%d.attn.proj", k, j),
-            .fc1 = LAYER(l, PACKED, mlp, d, "model.%d.blocks.%d.mlp.fc1", k, j),
+            .fc1 = LAYER(l, fc1, mlp, d, "model.%d.blocks.%d.mlp.fc1", k, j),
             .fc2 = LAYER(l, PACKED, d, mlp, "model.%d.blocks.%d.mlp.fc2", k, j),
         };
         if (l->filling)

@@ -12,6 +12,7 @@
 #include "engine/digest.h"
 #include "engine/kernels/kernels.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 
 enum { BW_TIME_FEATURES = 256, BW_MODULATION_ROWS = 64 };
@@ -22,6 +23,7 @@ struct bw_linear {
         *w; // [outputs, inputs] as the kernels pack it; of time1, time2, classes plain floats
     const float *b; // [outputs]
     int outputs, inputs;
+    bool fine; // packed for the kernels' fine products
 };
 
 struct bw_block {

@@ -58,6 +58,8 @@ static const struct setting {
      "latency that pictures with skip \"auto\" and no deadline give up bricks for; 0: none"},
     {"policy", CHOICE, AT(policy), 0, 0, policies, "full",
      "full; reject-only (deadlines, but no bricks skipped for them); fifo (no deadlines)"},
+    {"deadline-grace-ms", INTEGER, AT(deadline_grace_ms), 0, 3600000, NULL, "1000",
+     "a promised deadline that is missed by more is given up, with 504"},
     {"max-area", INTEGER, AT(max_area), 256, 1 << 24, NULL, "262144",
      "pixels of the largest picture"},
     {"max-body-bytes", INTEGER, AT(max_body_bytes), 1024, 1 << 24, NULL, "65536",
@@ -66,6 +68,8 @@ static const struct setting {
      "open connections at a time"},
     {"request-timeout-ms", INTEGER, AT(request_timeout_ms), 100, 3600000, NULL, "30000",
      "time for a connection to send its next request"},
+    {"ping-ms", INTEGER, AT(ping_ms), 1000, 3600000, NULL, "15000",
+     "silence after which a stream of events sends a comment, so that nobody takes it for dead"},
     {"keys-file", TEXT, AT(keys_file), 0, BW_PATH_CHARS, NULL, "",
      "API keys, NAME SHA256 [rate=N/s|m|h] [concurrency=N] a line; read again at SIGHUP; empty: "
      "anyone may ask"},

@@ -30,10 +30,12 @@ struct bw_config {
     int queue_ms;  // of work for each worker, beyond which none without deadline is taken
     int target_latency_ms; // of automatic pictures without a deadline; 0: none
     int policy;            // enum bw_policy
+    int deadline_grace_ms; // after a promised deadline, before its pictures are given up
     int max_area;
     int max_body_bytes;
     int connections;
     int request_timeout_ms;
+    int ping_ms;                        // of a silent stream
     char keys_file[BW_PATH_CHARS];      // "": no keys
     int comments;                       // pictures say in their files what they were made with
     char jobs_dir[BW_PATH_CHARS];       // "": jobs are kept in memory

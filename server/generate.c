@@ -186,19 +186,21 @@ static void respond_quote(struct bw_exchange *x, const struct bw_order *o,
     bw_answer_json(x, 200, NULL, bw_quote_render(&quote));
 }
 
-/* Settle what the client left open: model and seed. */
+/* Settle what the client left open, but for the format, which is settled: model and seed. */
 static struct bw_served *complete(struct bw_service *service, struct bw_request *r,
                                   struct bw_err *err)
 {
     struct bw_served *served = bw_catalogue_find(service->catalogue, r->model);
     if (!served) {
-        bw_err_set_field(err, BW_ENOTFOUND, "/model", "there is no model \"%s\"", r->model);
+        bw_err_set_field(err, BW_ENOTFOUND, "/model",
+                         "there is no model \"%s\"; GET /v1/models lists them", r->model);
         return NULL;
     }
     strcpy(r->model, served->model->arch.name);
     if (!r->seeded)
         r->picture.seed = bw_random() & BW_MAX_SEED;
     r->seeded = true;
+    bw_request_tidy(r);
     return served;
 }
 
@@ -384,9 +386,9 @@ void bw_generate_handle_openai(struct bw_service *service, struct bw_exchange *x
         refuse(x, &err);
         return;
     }
-    bool stream = asked.stream;
-    const char *const offer = stream ? "text/event-stream" : "application/json";
-    if (choose(x, &offer, 1) < 0) {
+    bool stream = asked.stream; // and if so the official client still says it wants JSON
+    const char *const offers[] = {"application/json", "text/event-stream"};
+    if (choose(x, offers, stream ? 2 : 1) < 0) {
         refuse_form(x, stream ? "with \"stream\" pictures come as text/event-stream"
                               : "pictures come in application/json here");
         return;
@@ -396,6 +398,16 @@ void bw_generate_handle_openai(struct bw_service *service, struct bw_exchange *x
     struct bw_order *o = bw_generate_order(service, x, &asked.request, stream);
     if (o)
         bw_order_listen(o, x, stream ? BW_FORM_OPENAI_EVENTS : BW_FORM_OPENAI, 0, NULL);
+}
+
+/* An error in our names for fields, said in those of that API. */
+static void refuse_sdapi(struct bw_exchange *x, struct bw_err *err)
+{
+    if (strcmp(err->field, "/size") == 0)
+        strcpy(err->field, "/width");
+    else if (strcmp(err->field, "/model") == 0)
+        strcpy(err->field, "/override_settings/sd_model_checkpoint");
+    refuse(x, err);
 }
 
 void bw_generate_handle_sdapi(struct bw_service *service, struct bw_exchange *x)
@@ -416,7 +428,11 @@ void bw_generate_handle_sdapi(struct bw_service *service, struct bw_exchange *x)
         refuse_form(x, "pictures come in application/json here");
     } else if (find_class(service, x, &asked->request, asked->prompt)) {
         asked->request.partial_images = SD_PREVIEWS;
-        o = bw_generate_order(service, x, &asked->request, true);
+        o = prepare(service, bw_exchange_client(x), &asked->request, true, &err);
+        if (o)
+            o = admit(x, o);
+        else
+            refuse_sdapi(x, &err);
     }
     if (o)
         bw_order_listen(o, x, BW_FORM_SDAPI, 0, asked);

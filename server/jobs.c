@@ -10,7 +10,6 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/random.h"
-#include "base/text.h"
 #include "server/answer.h"
 #include "server/generate.h"
 #include "server/replay.h"
@@ -245,18 +244,19 @@ static void on_ended(struct bw_keeper *keeper, struct bw_order *order)
 static void on_saved(void *context, const struct bw_err *err)
 {
     struct running *r = context;
+    enum bw_problem problem =
+        err->code == BW_ECANCELLED ? BW_PROBLEM_CANCELLED : BW_PROBLEM_INTERNAL;
     struct bw_exchange *maker = r->maker;
     r->maker = NULL;
     r->saved = !err->code;
     if (maker && r->saved)
         respond(r->jobs, maker, r->status, bw_store_find(r->jobs->store, r->owner, r->id));
     else if (maker)
-        bw_exchange_refuse(maker, bw_problem_of(err), err, NULL);
+        bw_exchange_refuse(maker, problem, err, NULL);
     if (r->saved)
         finish(r);
     else
-        abandon(r, err->code == BW_ECANCELLED ? BW_PROBLEM_CANCELLED : BW_PROBLEM_INTERNAL,
-                err->message);
+        abandon(r, problem, err->message);
 }
 
 /* ---- making a job ---- */
@@ -515,25 +515,25 @@ void bw_jobs_events(struct bw_service *service, struct bw_exchange *x)
 
 void bw_jobs_image(struct bw_service *service, struct bw_exchange *x)
 {
-    char number[8];
-    int64_t i;
+    char number[3];
     struct bw_err err = {0};
     const struct bw_record *record = find(service, x);
     if (!record)
         return;
     bw_exchange_segment(x, 4, number, sizeof number);
+    int i = number[1] ? -1 : *number - '0'; // no job has more than ten pictures
     if (record->outcome == BW_JOB_OPEN) {
         bw_err_set(&err, BW_EBUSY, "the job is not over");
         bw_exchange_refuse(x, BW_PROBLEM_NOT_READY, &err, &(struct bw_header){"Retry-After", "1"});
     } else if (record->outcome == BW_JOB_FAILED) {
         bw_err_set(&err, BW_ERANGE, "the job failed; it has no pictures");
         bw_exchange_refuse(x, BW_PROBLEM_CONFLICT, &err, NULL);
-    } else if (!bw_text_to_int(number, 0, record->picture_count - 1, &i)) {
+    } else if (i < 0 || i >= record->picture_count) {
         bw_err_set(&err, BW_ENOTFOUND, "the job has %d pictures, counted from 0",
                    record->picture_count);
         bw_exchange_refuse(x, BW_PROBLEM_UNKNOWN_JOB, &err, NULL);
     } else {
-        bw_replay_picture(service->jobs->store, record, (int)i, x);
+        bw_replay_picture(service->jobs->store, record, i, x);
     }
 }
 
@@ -552,9 +552,9 @@ int bw_jobs_new(struct bw_jobs **out, struct bw_service *service, struct bw_err 
     if (!jobs)
         return bw_err_set(err, BW_ENOMEM, "out of memory");
     jobs->service = service;
-    int code = bw_store_new(&jobs->store, service->loop, config->jobs_dir, &limits, err);
-    if (!code)
-        code = bw_webhook_new(&jobs->webhook, &webhook, err);
+    int code = bw_webhook_new(&jobs->webhook, &webhook, err);
+    if (!code) // last: once it works on its directory, only bw_loop_free() ends that
+        code = bw_store_new(&jobs->store, service->loop, config->jobs_dir, &limits, err);
     if (code) {
         bw_jobs_free(jobs);
         return code;
@@ -597,12 +597,11 @@ struct bw_store_use bw_jobs_use(const struct bw_jobs *jobs)
 }
 
 /* Try to have a job admitted again that a former process left; if it cannot be, that is its end. */
-static void restart(struct running *r)
+static void restart(struct running *r, const struct bw_record *record)
 {
     struct bw_err err = {0};
     struct bw_request request;
     struct bw_order *o = NULL;
-    const struct bw_record *record = bw_store_find(r->jobs->store, r->owner, r->id);
     if (!bw_request_parse(&request, record->body, strlen(record->body), &err)) {
         request.deadline_ms = 0; // it was counted from an arrival long ago
         o = bw_generate_order_unasked(r->jobs->service, r->owner, &request, &err);
@@ -621,25 +620,26 @@ static void restart(struct running *r)
 
 static void resume(void *context, const struct bw_record *record)
 {
-    struct running *r = new_running(context, record->owner, record->id);
-    if (!r)
-        return; // it stays as it is in the store, for the next start
-    r->saved = true;
-    restart(r);
+    struct bw_jobs *jobs = context;
+    struct running *r = find_running(jobs, record->owner, record->id);
+    if (!r && (r = new_running(jobs, record->owner, record->id)))
+        r->saved = true;
+    if (r && !r->order)
+        restart(r, record);
 }
 
+/* The oldest first. */
 void bw_jobs_resume(struct bw_jobs *jobs)
 {
-    bw_store_sweep(jobs->store, bw_unix_s());
     bw_store_each_unfinished(jobs->store, resume, jobs);
 }
 
 void bw_jobs_tick(struct bw_jobs *jobs)
 {
+    bool any_waits = false;
     bw_store_sweep(jobs->store, bw_unix_s());
-    for (struct running *r = jobs->running, *next; r; r = next) {
-        next = r->next;
-        if (!r->order && !r->ended)
-            restart(r);
-    }
+    for (const struct running *r = jobs->running; r; r = r->next)
+        any_waits = any_waits || !r->order;
+    if (any_waits)
+        bw_jobs_resume(jobs);
 }

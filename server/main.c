@@ -14,7 +14,7 @@
 #include <string.h>
 
 enum { MEASURE_MS = 200, SIMULATED_MEASURE_MS = 1000 }; // for timing the network
-enum { TICK_MS = 1000, DRAINED_TICK_MS = 20, PING_MS = 15000 };
+enum { TICK_MS = 1000, DRAINED_TICK_MS = 20 };
 
 struct server {
     struct bw_config config;
@@ -35,7 +35,7 @@ static void on_tick(void *context)
 {
     struct server *s = context;
     bw_jobs_tick(s->service.jobs);
-    bw_orders_ping(&s->service, PING_MS);
+    bw_orders_ping(&s->service, s->config.ping_ms);
     if (s->drained && !s->service.in_progress && !bw_jobs_pending(s->service.jobs))
         bw_loop_stop(s->service.loop);
 }

@@ -14,8 +14,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const double patience_share = 1.5; // of a promised deadline, before it is given up
-
 /* ---- life ---- */
 
 struct bw_order *bw_order_new(struct bw_service *service, struct bw_served *served,
@@ -398,8 +396,10 @@ static void run_out(void *context)
 
 int bw_order_admit(struct bw_order *o, bool only_ask, struct bw_answer *answer, struct bw_err *err)
 {
+    const struct bw_config *config = o->service->config;
+    uint64_t grace_ms = (uint64_t)config->deadline_grace_ms;
     int count = o->request.count;
-    if (o->request.deadline_ms > 0 && !only_ask) {
+    if (o->request.deadline_ms > 0 && config->policy != BW_POLICY_FIFO && !only_ask) {
         o->patience = bw_timer_new(o->service->loop, run_out, o);
         if (!o->patience)
             return bw_err_set(err, BW_ENOMEM, "out of memory");
@@ -411,7 +411,7 @@ int bw_order_admit(struct bw_order *o, bool only_ask, struct bw_answer *answer, 
     o->service->in_progress += count;
     o->predicted_ms = answer->verdict.end_ms - o->arrived_ms;
     if (o->patience)
-        bw_timer_start(o->patience, (uint64_t)(o->request.deadline_ms * patience_share), 0);
+        bw_timer_start(o->patience, (uint64_t)(o->request.deadline_ms) + grace_ms, 0);
     add_event(o, (struct bw_event){.kind = BW_EVENT_QUEUED,
                                    .pictures = count,
                                    .predicted_ms = fmax(o->predicted_ms, 0)});

@@ -81,10 +81,8 @@ static void respond_picture(struct replay *r)
 {
     struct bw_buf *bytes = &r->pictures[0].bytes;
     size_t length = bytes->length_bytes;
-    const struct bw_header headers[] = {{"Content-Type", r->media_type},
-                                        {"ETag", r->etag},
-                                        {"Cache-Control", "private, max-age=3600"},
-                                        {NULL, NULL}};
+    const struct bw_header headers[] = {
+        {"Content-Type", r->media_type}, {"ETag", r->etag}, {NULL, NULL}};
     bw_exchange_respond(r->exchange, 200, headers, bw_buf_steal(bytes), length);
 }
 
@@ -170,6 +168,7 @@ void bw_replay_picture(struct bw_store *store, const struct bw_record *record, i
     }
     snprintf(from.media_type, sizeof from.media_type, "%s", offer);
     snprintf(from.etag, sizeof from.etag, "\"%s\"", record->pictures[i].etag);
+    bw_exchange_add_header(x, "Cache-Control", "private, max-age=3600");
     if (!bw_answer_not_modified(x, from.etag))
         fetch(store, record, i, 1, from, x);
 }

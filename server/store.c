@@ -171,8 +171,9 @@ static void settle(struct bw_store *store)
         if (err.code)
             bw_log_message(BW_LOG_ERROR, "job-not-erased", err.message);
         free_entry(e);
-    } else if (e->gone) {
-        enqueue(store, e); // removed while it was written
+    } else if (e->gone) { // removed while it was written: before another takes its file
+        TAILQ_INSERT_HEAD(&store->queue, e, in_queue);
+        e->queued = true;
     } else if (!err.code) {
         bw_record_place(&e->record, store->header_bytes);
         free_bytes(e);
@@ -390,8 +391,7 @@ static void read_picture(void *context)
 static void hand_over(void *context)
 {
     struct reading *r = context;
-    if (!r->store->is_quiet)
-        r->fn(r->context, &r->bytes, &r->err);
+    r->fn(r->context, &r->bytes, &r->err);
     bw_buf_release(&r->bytes);
     free(r);
 }

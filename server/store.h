@@ -39,8 +39,9 @@ typedef void bw_store_saved_fn(void *context, const struct bw_err *err);
 int bw_store_new(struct bw_store **store, struct bw_loop *loop, const char *directory,
                  const struct bw_store_limits *limits, struct bw_err *err);
 
-/* From now on call nobody back; what was asked for is still done. For the end: quiet, free what the
- * callbacks point to, free the loop (which ends the work), free the store. */
+/* From now on nobody is told any more what was saved; it is saved all the same, and pictures are
+ * handed over. For the end: quiet, free what bw_store_saved_fn point to, free the loop (which ends
+ * the work), free the store. */
 void bw_store_quiet(struct bw_store *store);
 void bw_store_free(struct bw_store *store);
 

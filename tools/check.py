@@ -110,7 +110,12 @@ def main():
         if path.suffix == ".h":
             check_header(path, text)
     check_sizes(texts)
-    for script in sorted(pathlib.Path(".").glob("t*/**/*.py")):
+    for path in sorted(pathlib.Path(".").glob("web/*")) + sorted(pathlib.Path(".").glob("tests/web/*")):
+        if path.read_text().count("\n") > FILE_MOST:
+            fail(path, f"more than {FILE_MOST} lines")
+    for script in sorted([*pathlib.Path("tools").glob("*.py"), *pathlib.Path("tests").glob("*.py"),
+                          *pathlib.Path("tests").glob("*/*.py"),
+                          *pathlib.Path("examples").glob("*.py")]):
         compile(script.read_text(), str(script), "exec")
     for failure in failures:
         print("check: " + failure)

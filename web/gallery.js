@@ -83,7 +83,7 @@ export class Gallery {
   #show(record) {
     const { class: subject, seed, size } = record.request;
     const name = `${subject ?? 'no subject'}, ${size.replace('x', ' by ')}, seed ${seed}`;
-    const image = el('img', { src: URL.createObjectURL(record.blob), alt: '', loading: 'lazy' });
+    const image = el('img', { src: URL.createObjectURL(record.blob), alt: '' });
     const item = { record: { ...record } };
     const button = el('button', { type: 'button', title: name, 'aria-label': `Bring back: ${name}` }, image);
     button.addEventListener('click', () => this.#onChoose(item.record));

@@ -212,7 +212,6 @@ function showProblem(problem) {
 }
 
 const askQuote = debounce(QUOTE_AFTER_MS, async () => {
-  asking.abort();
   asking = new AbortController();
   const { signal } = asking;
   try {
@@ -228,6 +227,7 @@ const askQuote = debounce(QUOTE_AFTER_MS, async () => {
 });
 
 function settingsChanged(pointer) {
+  asking.abort(); // an answer about older settings must not undo these
   const request = currentRequest();
   store(request);
   if (pointer !== '/seed' || !running)
@@ -337,6 +337,7 @@ async function make() {
   } catch (error) {
     giveUp(error);
   }
+  asking.abort();
   askQuote();
 }
 
@@ -409,6 +410,7 @@ function wire() {
 function askKey() {
   const dialog = $('key-dialog');
   dialog.returnValue = '';
+  $('key-cancel').onclick = () => dialog.close();
   dialog.showModal();
   return new Promise((resolve) => {
     dialog.addEventListener('close', () => {

@@ -175,7 +175,9 @@ static double spin(long rounds)
     return (double)rounds * 4 * TILE_ROWS * 16 * TILE_INPUTS * 2;
 }
 
-#define KERNELS bw_kernels_amx
-#define NAME    "amx"
-#define ENDS    bw_kernels_avx512
+#define KERNELS      bw_kernels_amx
+#define NAME         "amx"
+#define ENDS         bw_kernels_avx512
+#define FINE         bw_fine_avx512vnni
+#define FINE_IS_FREE false
 #include "engine/kernels/table.inc"

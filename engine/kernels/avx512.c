@@ -11,6 +11,7 @@ typedef __m512 vector;
 #define ROWS         8
 #define VECTORS      3
 #define PAIR         1
+#define ROUGH        0
 #define LOAD(p)      _mm512_loadu_ps(p)
 #define BROADCAST(p) _mm512_set1_ps(*(p))
 /* GCC 12 moves sums between registers around the intrinsic; an instruction with a tied operand
@@ -25,6 +26,11 @@ static inline float to_activation(float x)
 static inline void store_16(float *out, __mmask16 mask, __m512 v)
 {
     _mm512_mask_storeu_ps(out, mask, v);
+}
+
+static inline void store_whole(float *out, __m512 v)
+{
+    _mm512_storeu_ps(out, v);
 }
 
 enum { QUERIES = 16 };

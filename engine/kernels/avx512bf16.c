@@ -5,7 +5,9 @@ enum { QUERIES = 12 };
 
 #include "engine/kernels/avx512.inc"
 
-#define KERNELS bw_kernels_avx512bf16
-#define NAME    "avx512bf16"
-#define ENDS    bw_kernels_avx512
+#define KERNELS      bw_kernels_avx512bf16
+#define NAME         "avx512bf16"
+#define ENDS         bw_kernels_avx512
+#define FINE         bw_fine_avx512vnni
+#define FINE_IS_FREE true
 #include "engine/kernels/table.inc"

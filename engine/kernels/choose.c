@@ -30,10 +30,12 @@ bool bw_kernels_runs(const struct bw_kernels *kernels)
     bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                   __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+    bool narrow = avx512 && __builtin_cpu_supports("avx512bf16") &&
+                  __builtin_cpu_supports("avx512vnni"); // of fine products
     if (kernels == &bw_kernels_amx)
-        return avx512 && __builtin_cpu_supports("avx512bf16") && has_amx();
+        return narrow && has_amx();
     if (kernels == &bw_kernels_avx512bf16)
-        return avx512 && __builtin_cpu_supports("avx512bf16");
+        return narrow;
     if (kernels == &bw_kernels_avx512)
         return avx512;
     return kernels == &bw_kernels_avx2 ? avx2 : true;

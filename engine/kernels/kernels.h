@@ -16,6 +16,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 enum bw_precision { BW_PRECISION_AUTO, BW_PRECISION_BF16, BW_PRECISION_F32 };
 
@@ -52,12 +53,27 @@ struct bw_attention {
     void *scratch; // [attention_bytes(tokens, width)], 64-byte aligned
 };
 
+/* Products of rows that come from norm(), with a hundredth of the error that rounding to bfloat16
+ * brings: weights and rows are 16-bit integers, each row with a unit of its own. The contracts are
+ * those of struct bw_kernels but for two things: `out` of norm() takes bw_kernels_fine_bytes() and
+ * is what product() takes as `a` for as many rows, a_stride being the width; and sums are exact, so
+ * that a row depends on itself alone in both. What is stored are activations of the set. */
+struct bw_fine_kernels {
+    size_t (*packed_bytes)(int outputs, int inputs);
+    void (*pack)(int outputs, int inputs, const float *w, void *packed);
+    void (*norm)(int rows, int width, const float *x, const float *shift, const float *scale,
+                 void *out);
+    void (*product)(const struct bw_product *p);
+};
+
 struct bw_kernels {
     const char *name;     // "amx", "avx512bf16", "avx512", "avx2" or "portable"
     int activation_bytes; // of one element
     const struct bw_kernels
         *ends; // what embeds patches and makes pixels: float arithmetic, because rounding there
                // is rounding of the picture itself; itself where all is float
+    const struct bw_fine_kernels *fine; // NULL where all is float
+    bool fine_is_free;                  // as fast as product(): for all that norm() makes
 
     /* Lay out w[outputs, inputs] for product(). */
     size_t (*packed_bytes)(int outputs, int inputs);
@@ -95,10 +111,17 @@ static inline int bw_kernels_stride(int width)
     return (width + 1) & ~1;
 }
 
+/* Rows of `width` 16-bit integers, and a float behind them for each. */
+static inline size_t bw_kernels_fine_bytes(int rows, int width)
+{
+    return (size_t)rows * (sizeof(int16_t) * (size_t)width + sizeof(float));
+}
+
 /* The tables there are, from the most to the least demanding. Running one the CPU lacks is a crash.
  */
 extern const struct bw_kernels bw_kernels_amx, bw_kernels_avx512bf16, bw_kernels_avx512,
     bw_kernels_avx2, bw_kernels_portable;
+extern const struct bw_fine_kernels bw_fine_avx512vnni;
 
 /* "auto", "bf16", "f32". False if the text is none of them. */
 bool bw_kernels_precision(const char *text, enum bw_precision *precision);

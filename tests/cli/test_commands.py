@@ -55,8 +55,8 @@ class TestCommands(unittest.TestCase):
                  ("seed", "-1"), ("seed", "9007199254740992"), ("seed", "99999999999999999999"),
                  ("seed", "0x10"), ("index", "4294967288"), ("guidance", "21"),
                  ("guidance", "nan"), ("guidance", "inf"), ("guidance", "."), ("size", "33x32"),
-                 ("size", "128"), ("size", "axb"), ("solver", "ddim"), ("format", "webp"),
-                 ("quality", "0"), ("class", "durians"), ("class", "10"), ("class", "-1"),
+                 ("size", "128"), ("size", "axb"), ("solver", "ddim"), ("format", "gif"),
+                 ("quality", "0"), ("comments", "yes"), ("comments", ""), ("class", "durians"), ("class", "10"), ("class", "-1"),
                  ("class", "1.5"), ("skip", "some"), ("skip", "{"), ("skip", "{\"t_break\":2}"),
                  ("skip", "{\"schedule\":[{\"until\":1,\"skip\":[7]}]}"), ("threads", "0"),
                  ("threads", "257"), ("threads", "two"), ("class", "\udcff")]

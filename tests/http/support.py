@@ -66,7 +66,8 @@ class Server:
 
     def __init__(self, *flags, model=TINY, env=None):
         self.process = subprocess.Popen(
-            [str(SERVER), "--listen", "127.0.0.1:0", "--queue-ms", "3600000", "--model", str(model),
+            [str(SERVER), "--listen", "127.0.0.1:0", "--queue-ms", "3600000",
+             "--deadline-grace-ms", "3600000", "--model", str(model),
              *map(str, flags)],
             env=environment(env), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
             errors="replace")

@@ -116,7 +116,7 @@ class TestStart(unittest.TestCase):
 
     def test_model_is_missing(self):
         self.assert_fails("/nonexistent: No such file", "--model", "/nonexistent")
-        self.assert_fails("no *.safetensors file", "--model", "/")
+        self.assert_fails("no *.safetensors file in it can be served", "--model", "/")
 
     def test_model_is_broken(self):
         whole = TINY.read_bytes()

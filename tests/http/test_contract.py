@@ -30,7 +30,7 @@ class Question:
     def __init__(self, case, method, path, status, media_type):
         self.case, self.path, self.status, self.type = case, path, status, media_type
         self.method = method.upper()
-        self.job = f"{method}-{status}-{media_type}".replace("/", "_").replace("+", "_")
+        self.job = re.sub(r"\W+", "-", f"{method}{path}{status}-{media_type}")
         address = ADDRESSES.get(path, path) if method == "get" else path
         self.address = address.replace("{id}", self.job).replace("{i}", "0").replace(
             "{name}", "nothing").replace("{path}", "nothing")
@@ -138,6 +138,10 @@ def unauthorized(q):
     return q.send(keyed(q))
 
 
+def unauthorized_elsewhere(q):
+    return q.send(keyed(q), address="/v1/generate")
+
+
 def not_found(q):
     if q.method == "GET" and q.path == "/v1/generate":
         return q.send(address=q.address + "&model=another")
@@ -148,6 +152,10 @@ def not_found(q):
     if q.method in ("POST", "PUT"):
         return q.send(body={**BODIES[q.path], "model": "another"})
     return q.send()
+
+
+def elsewhere(q):
+    return q.send(q.start("--admin-listen", "127.0.0.1:0"))
 
 
 def wrong_method(q):
@@ -222,10 +230,15 @@ def quota_used_up(q):
 
 
 def internal(q):
-    """The server runs with a JPEG library that fails."""
-    server = q.start(env={"LD_PRELOAD": str(BUILD / "fault.so")})
-    wants_jpeg = {"output_format": "jpeg"} if "images" in q.path else {"format": "jpeg"}
-    return q.send(server, body={**BODIES[q.path], **wants_jpeg})
+    """The server runs with libraries that fail to make pictures."""
+    return q.send(q.start(env={"LD_PRELOAD": str(BUILD / "fault.so")}))
+
+
+def no_place(q):
+    """The directory where jobs are kept is gone."""
+    with tempfile.TemporaryDirectory() as folder:
+        server = q.start("--jobs-dir", folder)
+    return q.send(server)
 
 
 def draining(q):
@@ -280,8 +293,11 @@ PARTICULAR = {("put", "/v1/jobs/{id}", 200): job_twice,
               ("get", "/v1/jobs/{id}/images/{i}", 409): not_yet,
               ("post", "/v1/generate", 409): key_taken,
               ("post", "/v1/quote", 429): quota_used_up,
+              ("get", "/metrics", 404): elsewhere,
               ("get", "/assets/{name}", 200): asset,
               ("get", "/assets/{name}", 304): asset_not_modified,
+              ("put", "/v1/jobs/{id}", 500): no_place,
+              ("options", "/{path}", 401): unauthorized_elsewhere,
               ("options", "/{path}", 204): allowed_elsewhere,
               ("options", "/{path}", 405): not_allowed_elsewhere}
 
@@ -296,7 +312,8 @@ def make_test(method, path, status, media_type):
         if question.type == "text/event-stream" and path == "/v1/images/generations":
             response = question.send(body={**BODIES[path], "stream": True})
         else:
-            response = PARTICULAR.get((method, path, status), BY_STATUS[status])(question)
+            ask_for = PARTICULAR.get((method, path, status)) or BY_STATUS[status]
+            response = ask_for(question)
         self.assertEqual((response.status, response.type), (status, media_type), response.body[:300])
         if response.type == "application/problem+json" and path == "/v1/images/generations":
             self.assertIn("error", response.json(), "clients of OpenAI's API look for it")

@@ -68,7 +68,7 @@ class TestImages(OpenaiCase):
             ("n", 0), ("n", 9), ("n", "1"), ("size", "31x31"), ("size", "large"), ("size", 32),
             ("size", "128"), ("size", "{"), ("size", "{}"), ("size", "1e5"), ("size", ""),
             ("quality", "best"), ("response_format", "url"), ("background", "transparent"),
-            ("stream", True), ("style", "vivid"), ("user", ""), ("user", "x" * 512),
+            ("stream", 1), ("partial_images", 1), ("partial_images", 4), ("style", "vivid"), ("user", ""), ("user", "x" * 512),
             ("output_format", "gif"), ("output_format", None), ("output_compression", 101), ("model", "")]]
         for field, body in cases:
             with self.subTest(str(body)[:60]):

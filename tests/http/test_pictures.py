@@ -4,6 +4,7 @@ import json
 import pathlib
 import tempfile
 import unittest
+from xml.etree import ElementTree
 
 from PIL import Image
 
@@ -133,19 +134,35 @@ class TestReplay(ServerCase):
             files = [pathlib.Path(folder, f"a-{i}.png").read_bytes() for i in range(2)]
         self.assertEqual(files, images)
 
+    def test_command_line_makes_the_same_files_in_every_format(self):
+        silent = Server("--comments", "off", model=self.model)
+        self.addCleanup(silent.stop)
+        body = {"class": 1, "steps": 1, "seed": 8, "progressive": True, "quality": 70}
+        options = [f"--{name}={json.dumps(value)}" for name, value in body.items()]
+        for name in ("jpeg", "png", "webp"):
+            for server, extra in [(self.server, []), (silent, ["--comments", "off"])]:
+                with self.subTest(f"{name} {extra}"), tempfile.TemporaryDirectory() as folder:
+                    out = pathlib.Path(folder, "a")
+                    result = run_program(COMMAND, "generate", *options, "--format", name, *extra,
+                                         "--out", out, "--model", POMOLOGY)
+                    self.assertEqual(result.returncode, 0, result.stderr)
+                    answer = ask(server, "POST", "/v1/generate", {**body, "format": name})
+                    self.assertEqual(out.read_bytes(), answer.body)
+
 
 class TestFormats(ServerCase):
     """What comes back as what."""
 
     def test_accept(self):
         jpeg, png, webp = "image/jpeg", "image/png", "image/webp"
-        as_json = "application/json"
+        as_json, events = "application/json", "text/event-stream"
         cases = [
             (None, {}, jpeg), ("", {}, jpeg), ("*/*", {}, jpeg), ("image/*", {}, jpeg),
             ("image/png", {}, png), ("IMAGE/PNG", {}, png), ("image/jpeg", {}, jpeg),
             ("image/png;q=0.5, image/jpeg;q=0.4", {}, png), ("image/png;q=0.5, */*", {}, jpeg),
             ("image/png, image/*;q=0.9", {}, png), ("image/jpeg;q=0, */*", {}, png),
-            ("image/*;q=0, */*", {}, as_json), ("application/*", {}, as_json),
+            ("text/event-stream", {}, events), ("image/png;q=0.9, text/*", {}, events),
+            ("text/event-stream", {"n": 2}, events), ("image/*;q=0, */*", {}, as_json), ("application/*", {}, as_json),
             ("application/json", {}, as_json), ("application/json, image/png;q=0.9", {}, as_json),
             ("text/html, image/avif, image/*;q=0.8, */*;q=0.5", {}, jpeg),
             ("text/html, image/avif, image/webp, image/*;q=0.8, */*;q=0.5", {}, webp),
@@ -176,8 +193,8 @@ class TestFormats(ServerCase):
     def test_several_accept_fields_are_one_list(self):
         """RFC 9110, section 5.3: fields of one name are their values joined by commas."""
         with Client(self.server) as client:
-            client.sent = "POST", "/v1/generate"
             body = json.dumps(BODY).encode()
+            client.sent = "POST", "/v1/generate", body
             client.connection.putrequest("POST", "/v1/generate")
             for name, value in [("Content-Type", "application/json"), ("Accept", "text/html"),
                                 ("Accept", "image/png"), ("Content-Length", str(len(body)))]:
@@ -207,7 +224,7 @@ class TestFormats(ServerCase):
             self.assertEqual(sizes, sorted(set(sizes)))
 
     def test_progressive(self):
-        """Only a JPEG changes, and only in the order of what it says."""
+        """Only a JPEG changes, and only in the order of what it says and in its comment."""
         plain, progressive = (self.picture({**BODY, "format": "jpeg", "progressive": p})
                               for p in (False, True))
         plain, progressive = (Image.open(io.BytesIO(file)) for file in (plain, progressive))
@@ -224,16 +241,14 @@ class TestFormats(ServerCase):
             said = json.loads(answer.headers["Brickwork-Request"])
             self.assertEqual(said.get("progressive"), True if value else None)
 
-    def test_nothing_but_the_picture(self):
-        """No EXIF, no comment, no text chunk: the file tells nothing about who asked."""
-        webp = self.picture({**BODY, "format": "webp"})
-        self.assertFalse({b"VP8X", b"EXIF", b"XMP "} & {webp[12:16], *webp.split()})
-        jpeg = Image.open(io.BytesIO(self.picture({**BODY, "format": "jpeg"})))
-        self.assertEqual(len(jpeg.getexif()), 0)
-        self.assertNotIn("comment", jpeg.info)
-        png = Image.open(io.BytesIO(self.picture({**BODY, "format": "png"})))
-        png.load()
-        self.assertEqual(png.text, {})
+    def test_what_changes_nothing_is_not_said(self):
+        """PNG has no quality, and only JPEG has progressive."""
+        asked = {**BODY, "quality": 40, "progressive": True}
+        for name, quality in [("png", 90), ("webp", 40)]:
+            answer = self.generate({**asked, "format": name})
+            said = json.loads(answer.headers["Brickwork-Request"])
+            self.assertEqual((said["quality"], said.get("progressive")), (quality, None))
+            self.assertEqual(answer.body, self.picture(said))
 
     def test_json_says_what_it_holds(self):
         answer = self.generate({**BODY, "format": "png", "index": 3}, accept("application/json"))
@@ -266,6 +281,64 @@ class TestFormats(ServerCase):
         self.assertNotIn("Brickwork-Request", picture.headers)
         replay = self.generate(body, accept("application/json")).json()["request"]
         self.assertEqual(self.picture(replay), picture.body)
+
+
+def comment_of(data):
+    """What the file says of itself, or None; there is no other place where it says anything."""
+    picture = Image.open(io.BytesIO(data))
+    picture.load()
+    assert not picture.getexif()
+    if picture.format == "JPEG":
+        comment = picture.info.get("comment")
+        return comment and comment.decode("ascii")
+    if picture.format == "PNG":
+        assert set(picture.text) <= {"parameters"}, picture.text
+        return picture.text.get("parameters")
+    packet = picture.info.get("xmp")
+    return packet and "".join(ElementTree.fromstring(packet).itertext())
+
+
+class TestComments(ServerCase):
+    """What a file says of itself: how to get it again, and nothing about who asked, when or how."""
+
+    def test_comment(self):
+        model = ask(self.server, "GET", "/v1/models").json()["data"][0]
+        version = ask(self.server, "GET", "/v1/capabilities").json()["version"]
+        for name in ("jpeg", "png", "webp"):
+            with self.subTest(name):
+                body = {**BODY, "format": name, "n": 2, "index": 4, "skip": {"t_break": 0.5}}
+                answer = self.generate(body)
+                images, effective = answer.images(), answer.json()["request"]
+                for i, image in enumerate(images):
+                    comment = json.loads(comment_of(image))
+                    self.assertEqual(comment, {"brickwork": version, "model_digest": model["digest"],
+                                               "request": {**effective, "n": 1, "index": 4 + i}})
+                    self.assertEqual(self.picture(comment["request"]), image)
+
+    def test_only_what_matters(self):
+        """Neither the words of the request nor its company leave a trace."""
+        for name in ("jpeg", "png", "webp"):
+            body = {**BODY, "format": name}
+            with self.subTest(name):
+                plain = self.picture(body)
+                others = [{"class": 2, "model": "tiny-pg-32", "size": "32x32"}, {"skip": "auto"},
+                          {"deadline_ms": 3600000, "priority": "high"}, {"partial_images": 3},
+                          {"skip": {"schedule": [{"until": 0.5, "skip": []}]}}]
+                for other in others:
+                    self.assertEqual(self.picture({**body, **other}), plain, other)
+                self.assertEqual(self.generate({**body, "n": 2}).images()[0], plain)
+
+    def test_off(self):
+        server = Server("--comments", "off")
+        self.addCleanup(server.stop)
+        for name in ("jpeg", "png", "webp"):
+            body = {**BODY, "format": name}
+            with self.subTest(name):
+                bare = ask(server, "POST", "/v1/generate", body).body
+                self.assertIsNone(comment_of(bare))
+                said = self.picture(body)
+                self.assertNotEqual(said, bare)
+                self.assertEqual(*(Image.open(io.BytesIO(file)).tobytes() for file in (said, bare)))
 
 
 class TestModels(unittest.TestCase):

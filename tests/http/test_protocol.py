@@ -136,7 +136,7 @@ class TestTargets(ProtocolCase):
     """Paths and methods."""
 
     def test_unknown_paths(self):
-        for path in ["/", "/v1", "/v1/generate/", "//livez", "/livez/", "/LIVEZ", "/..%2flivez",
+        for path in ["/v0", "/v1", "/v1/generate/", "//livez", "/livez/", "/LIVEZ", "/..%2flivez",
                      "/livez%0a", "/%e2%82%ac", "/../livez"]:
             with self.subTest(path):
                 self.refused(ask(self.server, "GET", path), 404)
@@ -160,20 +160,22 @@ class TestTargets(ProtocolCase):
 
     def test_methods(self):
         for path, allowed in [("/livez", "GET, HEAD"), ("/metrics", "GET, HEAD"),
-                              ("/v1/models", "GET, HEAD"), (GENERATE, "POST")]:
+                              ("/v1/models", "GET, HEAD"), (GENERATE, "POST, GET, HEAD"),
+                              ("/v1/quote", "POST"), ("/", "GET, HEAD")]:
             for method in ["PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "BREW", "get"]:
                 with self.subTest(f"{method} {path}"):
                     response = ask(self.server, method, path)
                     self.refused(response, 405)
                     self.assertEqual(response.headers["Allow"], allowed)
-        self.assertEqual(ask(self.server, "HEAD", GENERATE).status, 405)
+        self.assertEqual(ask(self.server, "HEAD", "/v1/quote").status, 405)
 
     def test_head(self):
         """HEAD is GET without the body, the length included."""
-        for path in ["/livez", "/readyz", "/v1/models", "/openapi.json"]:
+        for path in ["/", "/livez", "/readyz", "/v1/models", "/openapi.json",
+                     GENERATE + "?seed=1&steps=2", GENERATE]:  # that one is refused
             with self.subTest(path):
                 head, get = ask(self.server, "HEAD", path), ask(self.server, "GET", path)
-                self.assertEqual((head.status, head.body), (200, b""))
+                self.assertEqual((head.status, head.body), (get.status, b""))
                 self.assertEqual(head.headers["Content-Length"], str(len(get.body)))
                 self.assertEqual(head.headers["Content-Type"], get.headers["Content-Type"])
 

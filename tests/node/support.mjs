@@ -13,6 +13,7 @@ export const POMOLOGY = path.join(ROOT, "models/pomology-128.safetensors");
 
 const PATIENCE_MS = 120_000; // for a server to start or stop; only a broken one takes so long
 const HUNG_MS = 30_000; // no question that a suite asks here takes a fraction of it
+const LOG_SHOWN = 10_000; // characters, the last ones, if a server ends badly
 const SANITIZER_REPORT = /ERROR: \w+Sanitizer|WARNING: ThreadSanitizer|runtime error:/;
 
 /* The environment of a program under test: ours without any setting of Brickwork. */
@@ -38,14 +39,15 @@ export class Server {
     server.process = spawn(path.join(BUILD, "brickworkd"),
       ["--listen", "127.0.0.1:0", "--queue-ms", "3600000", "--model", model, ...flags.map(String)],
       { env: environment(env), stdio: ["ignore", "ignore", "pipe"] });
-    server.ended = new Promise((resolve) => server.process.on("close", resolve));
+    server.ended = new Promise((resolve) => server.process.on("close", (...how) => resolve(how)));
     const address = new Promise((resolve, reject) => {
       server.process.stderr.setEncoding("utf8").on("data", (text) => {
         server.log += text;
+        if (server.base) return;
         const found = /event"?[=:]"?listening.*?address"?[=:]"?([0-9.]+:\d+)/.exec(server.log);
         if (found) resolve(found[1]);
       });
-      server.ended.then((status) => reject(new Error(`ended with ${status}:\n${server.log}`)));
+      server.ended.then((how) => reject(new Error(`ended with ${how}:\n${server.log}`)));
     });
     server.base = `http://${await within(PATIENCE_MS, address, "a server that listens")}`;
     server.agent = new http.Agent({ keepAlive: true });
@@ -56,9 +58,9 @@ export class Server {
   async stop() {
     this.agent.destroy();
     this.process.kill("SIGTERM");
-    const status = await within(PATIENCE_MS, this.ended, "the end of a server");
+    const [status, signal] = await within(PATIENCE_MS, this.ended, "the end of a server");
     if (status !== 0 || SANITIZER_REPORT.test(this.log)) {
-      throw new Error(`the server ended with status ${status}:\n${this.log}`);
+      throw new Error(`the server ended with ${signal ?? status}:\n${this.log.slice(-LOG_SHOWN)}`);
     }
   }
 }

@@ -119,8 +119,9 @@ static struct expected expect(const struct bw_kernels *k, const struct shape *s,
         e.value += bias[j];
         e.within += FLOAT_UNIT * fabs(e.value);
     }
-    if (s->gelu) { // its slope is at most 1.13; a few units for the exponential
-        e.within = 1.13 * e.within + 16 * FLOAT_UNIT * fabs(e.value);
+    if (s->gelu) { // its slope is at most 1.13; some of the last digits for the exponential
+        double exponential = is_bf16(k) ? BF16_UNIT / 32 : 16 * FLOAT_UNIT;
+        e.within = 1.13 * e.within + exponential * fabs(e.value);
         e.value = gelu(e.value);
     }
     if (s->store == BW_STORE_GATED) {

@@ -23,6 +23,7 @@ static void extremes_are_allowed(void)
         "{\"n\":8}",
         "{\"steps\":1}",
         "{\"steps\":256}",
+        "{\"steps\":1e1,\"n\":2.0}",
         "{\"guidance\":0}",
         "{\"guidance\":20}",
         "{\"guidance\":20.0}",
@@ -97,7 +98,7 @@ static const struct {
     {"{\"size\":null}", "/size"},
     {"{\"steps\":0}", "/steps"},
     {"{\"steps\":257}", "/steps"},
-    {"{\"steps\":1e1}", "/steps"},
+    {"{\"steps\":1.5e0}", "/steps"},
     {"{\"solver\":\"\"}", "/solver"},
     {"{\"solver\":\"Heun\"}", "/solver"},
     {"{\"solver\":0}", "/solver"},
@@ -512,6 +513,23 @@ static void queries_refused(void)
     }
 }
 
+static void what_a_format_has_no_use_for(void)
+{
+    static const struct {
+        enum bw_format format;
+        int quality;
+        bool progressive;
+    } table[] = {{BW_FORMAT_JPEG, 40, true},
+                 {BW_FORMAT_PNG, BW_DEFAULT_QUALITY, false},
+                 {BW_FORMAT_WEBP, 40, false}};
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+        struct bw_request r = {.format = table[i].format, .quality = 40, .progressive = true};
+        bw_request_tidy(&r);
+        CHECK_INT(r.quality, table[i].quality);
+        CHECK_INT(r.progressive, table[i].progressive);
+    }
+}
+
 int main(void)
 {
     static const struct check_test tests[] = {TEST(extremes_are_allowed),
@@ -525,6 +543,7 @@ int main(void)
                                               TEST(fields_from_text),
                                               TEST(comments_give_the_picture_again),
                                               TEST(long_webhooks),
+                                              TEST(what_a_format_has_no_use_for),
                                               TEST(queries),
                                               TEST(queries_refused)};
     return CHECK_RUN("request", tests);

@@ -406,10 +406,13 @@ static void quick_changes(void)
         CHECK(i == 19 || s.code == BW_ECANCELLED);
     }
     CHECK_INT(wait_saved(&s, 20), BW_OK);
+    restart(&s, &roomy); // the end waits for what was asked for
+    s.saved = 0;
+    REQUIRE(bw_store_find(s.store, "", "job"));
     CHECK_INT(start_finish(&s, "", "job", 30, 1, 50), BW_OK);
     CHECK_INT(read_back(&s, "", "job", 0, 50), BW_OK); // while it is being written
     CHECK(bw_store_find(s.store, "", "job")->outcome == BW_JOB_COMPLETED);
-    restart(&s, &roomy); // the end waits for what was asked for
+    restart(&s, &roomy);
     s.saved = 0;
     const struct bw_record *record = bw_store_find(s.store, "", "job");
     REQUIRE(record);
@@ -432,6 +435,18 @@ static void a_picture_whose_file_is_gone(void)
     bw_store_picture(s.store, bw_store_find(s.store, "", "job"), 0, note_picture, &s);
     CHECK_INT(wait_saved(&s, 1), BW_ENOTFOUND);
     end_scene(&s);
+}
+
+/* Whoever waits for a picture is called at the end, too, since it has to be freed. */
+static void a_picture_on_its_way_at_the_end(void)
+{
+    struct scene s = new_scene(true, &roomy);
+    CHECK_INT(add(&s, "", "job", 1), BW_OK);
+    CHECK_INT(finish(&s, "", "job", 2, 1, 50), BW_OK);
+    bw_store_picture(s.store, bw_store_find(s.store, "", "job"), 0, note_picture, &s);
+    end_scene(&s);
+    CHECK_INT(s.saved, 1);
+    CHECK_INT(s.code, BW_OK);
 }
 
 static void truncate_record(const char *path, void *context)
@@ -609,6 +624,7 @@ int main(void)
                                               TEST(restarts),
                                               TEST(quick_changes),
                                               TEST(a_picture_whose_file_is_gone),
+                                              TEST(a_picture_on_its_way_at_the_end),
                                               TEST(damaged_files),
                                               TEST(damaged_pictures),
                                               TEST(a_record_under_a_wrong_name),
