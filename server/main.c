@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MEASURE_MS = 200, SIMULATED_MEASURE_MS = 1000 }; // for timing the network
+enum { MEASURE_MS = 100, SIMULATED_MEASURE_MS = 1000 }; // for timing the network
 enum { TICK_MS = 1000, DRAINED_TICK_MS = 20 };
 
 struct server {
