@@ -302,7 +302,8 @@ static bool known_already(struct bw_service *service, struct bw_exchange *x,
     const struct bw_model *model = o->served->model;
     struct bw_request effective = bw_effective_request(&o->request, &o->jobs[0].plan, &model->arch);
     bw_answer_etag(service, model, &effective, etag);
-    return o->request.picture.skip.kind != BW_SKIP_AUTO && bw_answer_not_modified(x, etag);
+    return o->request.picture.skip.kind != BW_SKIP_AUTO &&
+           bw_answer_not_modified(x, etag, bw_answer_lasting(o));
 }
 
 void bw_generate_handle_get(struct bw_service *service, struct bw_exchange *x)
