@@ -420,7 +420,13 @@ void bw_generate_handle_sdapi(struct bw_service *service, struct bw_exchange *x)
         refuse_form(x, "pictures come in application/json here");
     } else if (find_class(service, x, &asked->request, asked->prompt)) {
         asked->request.partial_images = SD_PREVIEWS;
-        o = bw_generate_order(service, x, &asked->request, true);
+        o = prepare(service, bw_exchange_client(x), &asked->request, true, &err);
+        if (o) {
+            o = admit(x, o);
+        } else {
+            bw_txt2img_point(&err);
+            refuse(x, &err);
+        }
     }
     if (o)
         bw_order_listen(o, x, BW_FORM_SDAPI, 0, asked);
