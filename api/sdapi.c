@@ -267,6 +267,18 @@ int bw_txt2img_parse(struct bw_txt2img *out, const char *body, size_t length, st
     return code;
 }
 
+void bw_txt2img_point(struct bw_err *err)
+{
+    static const char *const fields[][2] = {{"/size", "/width"},
+                                            {"/model", "/override_settings/sd_model_checkpoint"}};
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
+        if (strcmp(err->field, fields[i][0]) == 0) {
+            strcpy(err->field, fields[i][1]);
+            return;
+        }
+    }
+}
+
 /* ---- answers ---- */
 
 /* The line of parameters that tools read out of pictures of that API. Which picture of the seed it

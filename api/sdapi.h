@@ -22,6 +22,9 @@ struct bw_txt2img {
 /* Read a body. Errors as bw_request_parse(); *out is untouched then. */
 int bw_txt2img_parse(struct bw_txt2img *out, const char *body, size_t length, struct bw_err *err);
 
+/* What was found wrong with the request it makes is wrong with a field of its own: point there. */
+void bw_txt2img_point(struct bw_err *err);
+
 /* The answer. Its `parameters` are a body that asks for the same pictures again. */
 char *bw_txt2img_render(const struct bw_txt2img *asked, const struct bw_generation *generation);
 

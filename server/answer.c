@@ -46,34 +46,39 @@ void bw_answer_etag(const struct bw_service *service, const struct bw_model *mod
     bw_buf_release(&all);
 }
 
-bool bw_answer_not_modified(struct bw_exchange *x, const char *etag)
+bool bw_answer_not_modified(struct bw_exchange *x, const char *etag, const char *lasting)
 {
     char known[BW_HEADERS_LIMIT];
     bw_exchange_list(x, "If-None-Match", known, sizeof known);
     if (!bw_etag_matches(*known ? known : NULL, etag))
         return false;
-    const struct bw_header headers[] = {{"ETag", etag}, {"Vary", "Accept"}, {NULL, NULL}};
+    const struct bw_header headers[] = {
+        {"ETag", etag}, {"Cache-Control", lasting}, {"Vary", "Accept"}, {NULL, NULL}};
     bw_exchange_respond(x, 304, headers, NULL, 0);
     return true;
 }
 
 /* ---- pictures ---- */
 
-/* Say of an answer that may be cached how; true if the client has it already and was told. */
+const char *bw_answer_lasting(const struct bw_order *o)
+{
+    if (o->request.picture.skip.kind == BW_SKIP_AUTO)
+        return "no-cache";
+    return *o->service->config->keys_file ? "private, max-age=31536000, immutable"
+                                          : "public, max-age=31536000, immutable";
+}
+
+/* Say what stands for the picture and for how long; true if the client has it already and was
+ * told. */
 static bool say_cacheable(const struct bw_listener *l, const struct bw_request *effective)
 {
     const struct bw_order *o = l->order;
-    const struct bw_request *asked = &o->request;
-    bool lasting = asked->picture.skip.kind != BW_SKIP_AUTO;
-    bool shared = !o->service->config->keys_file[0];
+    const char *lasting = bw_answer_lasting(o);
     char etag[BW_ETAG_CHARS];
     bw_answer_etag(o->service, o->served->model, effective, etag);
-    bw_exchange_add_header(l->exchange, "Cache-Control",
-                           !lasting ? "no-cache"
-                           : shared ? "public, max-age=31536000, immutable"
-                                    : "private, max-age=31536000, immutable");
-    if (bw_answer_not_modified(l->exchange, etag))
+    if (bw_answer_not_modified(l->exchange, etag, lasting))
         return true;
+    bw_exchange_add_header(l->exchange, "Cache-Control", lasting);
     bw_exchange_add_header(l->exchange, "ETag", etag);
     return false;
 }

@@ -25,8 +25,13 @@ void bw_answer_last_event(const struct bw_listener *listener, struct bw_buf *out
 void bw_answer_etag(const struct bw_service *service, const struct bw_model *model,
                     const struct bw_request *effective, char etag[BW_ETAG_CHARS]);
 
-/* Answer 304 if the client has what this tag names; false if it has not. */
-bool bw_answer_not_modified(struct bw_exchange *exchange, const char *etag);
+/* What Cache-Control says of a picture with an address: only where a schedule is left to the
+ * service may the same address mean another picture. */
+const char *bw_answer_lasting(const struct bw_order *order);
+
+/* Answer 304 if the client has what this tag names, saying of it what Cache-Control says with the
+ * picture; false if it has not. */
+bool bw_answer_not_modified(struct bw_exchange *exchange, const char *etag, const char *lasting);
 
 /* Answer with a text of JSON (heap memory, which passes), or 500 if it is NULL. `extra`: NULL, or
  * up to two more fields, ended by a NULL name. */

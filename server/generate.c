@@ -303,7 +303,8 @@ static bool known_already(struct bw_service *service, struct bw_exchange *x,
     const struct bw_model *model = o->served->model;
     struct bw_request effective = bw_effective_request(&o->request, &o->jobs[0].plan, &model->arch);
     bw_answer_etag(service, model, &effective, etag);
-    return o->request.picture.skip.kind != BW_SKIP_AUTO && bw_answer_not_modified(x, etag);
+    return o->request.picture.skip.kind != BW_SKIP_AUTO &&
+           bw_answer_not_modified(x, etag, bw_answer_lasting(o));
 }
 
 void bw_generate_handle_get(struct bw_service *service, struct bw_exchange *x)
@@ -402,16 +403,6 @@ void bw_generate_handle_openai(struct bw_service *service, struct bw_exchange *x
         bw_order_listen(o, x, stream ? BW_FORM_OPENAI_EVENTS : BW_FORM_OPENAI, 0, NULL);
 }
 
-/* An error in our names for fields, said in those of that API. */
-static void refuse_sdapi(struct bw_exchange *x, struct bw_err *err)
-{
-    if (strcmp(err->field, "/size") == 0)
-        strcpy(err->field, "/width");
-    else if (strcmp(err->field, "/model") == 0)
-        strcpy(err->field, "/override_settings/sd_model_checkpoint");
-    refuse(x, err);
-}
-
 void bw_generate_handle_sdapi(struct bw_service *service, struct bw_exchange *x)
 {
     static const char *const offer[] = {"application/json"};
@@ -431,10 +422,12 @@ void bw_generate_handle_sdapi(struct bw_service *service, struct bw_exchange *x)
     } else if (find_class(service, x, &asked->request, asked->prompt)) {
         asked->request.partial_images = SD_PREVIEWS;
         o = prepare(service, bw_exchange_client(x), &asked->request, true, &err);
-        if (o)
+        if (o) {
             o = admit(x, o);
-        else
-            refuse_sdapi(x, &err);
+        } else {
+            bw_txt2img_point(&err);
+            refuse(x, &err);
+        }
     }
     if (o)
         bw_order_listen(o, x, BW_FORM_SDAPI, 0, asked);

@@ -77,12 +77,17 @@ static void respond_result(struct replay *r)
         bw_answer_result(r->exchange, r->form, &result);
 }
 
+/* A job may be deleted, and another one may take its id. */
+static const char picture_lasting[] = "private, max-age=3600";
+
 static void respond_picture(struct replay *r)
 {
     struct bw_buf *bytes = &r->pictures[0].bytes;
     size_t length = bytes->length_bytes;
-    const struct bw_header headers[] = {
-        {"Content-Type", r->media_type}, {"ETag", r->etag}, {NULL, NULL}};
+    const struct bw_header headers[] = {{"Content-Type", r->media_type},
+                                        {"ETag", r->etag},
+                                        {"Cache-Control", picture_lasting},
+                                        {NULL, NULL}};
     bw_exchange_respond(r->exchange, 200, headers, bw_buf_steal(bytes), length);
 }
 
@@ -166,8 +171,7 @@ void bw_replay_picture(struct bw_store *store, const struct bw_record *record, i
     }
     snprintf(from.media_type, sizeof from.media_type, "%s", offer);
     snprintf(from.etag, sizeof from.etag, "\"%s\"", record->pictures[i].etag);
-    bw_exchange_add_header(x, "Cache-Control", "private, max-age=3600");
-    if (!bw_answer_not_modified(x, from.etag))
+    if (!bw_answer_not_modified(x, from.etag, picture_lasting))
         fetch(store, record, i, 1, from, x);
 }
 

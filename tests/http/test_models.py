@@ -278,6 +278,26 @@ class TestCapabilities(ServerCase):
         self.assertEqual(build, ['build_info{version="%s",kernels="%s"}'
                                  % (body["version"], body["kernels"])])
 
+    def test_what_is_switched_on(self):
+        def said(*flags):
+            server = Server(*flags)
+            self.addCleanup(server.stop)
+            body = ask(server, "GET", "/v1/capabilities").json()
+            return body["features"], body["limits"]
+        off = {"keys": False, "webhooks": False, "durable_jobs": False}
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        features, limits = said("--max-body-bytes", 2000, "--jobs-keep-s", 7)
+        self.assertEqual(features, off)
+        self.assertEqual(limits, {"pictures": 8, "steps": 256, "guidance": 20, "area": 262144,
+                                  "body_bytes": 2000, "deadline_ms": 3600000, "partial_images": 8,
+                                  "queue": 256, "queue_ms": 3600000, "keep_jobs_s": 7})
+        self.assertEqual(said("--jobs-dir", folder.name)[0], {**off, "durable_jobs": True})
+        secret = pathlib.Path(folder.name, "secret")
+        secret.write_text("s" * 32)
+        hooks = said("--webhook-allow", "a.example", "--webhook-secret-file", secret)
+        self.assertEqual(hooks[0], {**off, "webhooks": True})
+
     def test_curve(self):
         card = ask(self.server, "GET", "/v1/models").json()["data"][0]
         model = ask(self.server, "GET", "/v1/capabilities").json()["models"][0]
