@@ -18,7 +18,7 @@ DONE = 'pictures_total{outcome="done"}'
 CANCELLED = 'pictures_total{outcome="cancelled"}'
 WORK = {"steps": 24, "n": 2, "seed": 1, "class": 1, "partial_images": 2}
 LOW = {**WORK, "priority": "low"}
-BLOCKER = {**ENDLESS, "priority": "high"}
+BLOCKER = {**ENDLESS, "n": 2, "priority": "high"}
 LONG = {**ENDLESS, "n": 1}
 ASYNC = {**JSON, "Prefer": "respond-async"}
 
@@ -243,7 +243,7 @@ class TestPut(Shared):
     def test_too_many(self):
         blocker = self.block()
         names = [self.name(str(i)) for i in range(9)]
-        answers = [self.put(job, {**ENDLESS, "seed": i}) for i, job in enumerate(names)]
+        answers = [self.put(job, {**LOW, "n": 8, "seed": i}) for i, job in enumerate(names)]
         full = [job for job, answer in zip(names, answers) if answer.status != 201]
         self.assertTrue(0 < len(full) < 9, full)
         self.assertEqual({answer.status for answer in answers}, {201, 429})
@@ -272,10 +272,10 @@ class TestDelete(Shared):
     def test_queued(self):
         blocker = self.block()
         before = self.server.metrics()
-        self.admit(self.name(), ENDLESS)
+        self.admit(self.name(), {**LOW, "n": 8})
         self.delete(self.name())
         self.gone(self.name())
-        self.server.wait_for_pictures(8)
+        self.server.wait_for_pictures(BLOCKER["n"])
         self.assertEqual(self.server.metrics()[CANCELLED], before[CANCELLED] + 8)
         blocker.close()
         self.server.wait_for_pictures(0)
@@ -536,7 +536,7 @@ class TestIdempotencyKey(Shared):
         for client, accept in zip(clients, ("image/jpeg", "application/json", "*/*")):
             self.addCleanup(client.close)
             client.send("POST", "/v1/generate", body, keyed(self.name(), Accept=accept))
-        self.server.wait_for_pictures(9)
+        self.server.wait_for_pictures(BLOCKER["n"] + 1)
         blocker.close()
         picture, whole, default = (client.receive() for client in clients)
         self.assertEqual([picture.status, whole.status, default.status], [200] * 3)
@@ -579,7 +579,7 @@ class TestIdempotencyKey(Shared):
             client.send("POST", "/v1/generate", body, keyed(self.name(), Accept=accept))
             wait_until(lambda: self.get(self.name()).status == 200, "the job")
             client.close()
-        self.server.wait_for_pictures(9)
+        self.server.wait_for_pictures(BLOCKER["n"] + 1)
         blocker.close()
         self.over(self.name())
         self.assertEqual(self.ask(body).body, self.pictures(self.name())[0])
@@ -749,9 +749,9 @@ class TestDirectory(JobCase):
         for name in ("tiny-pg-32", "tiny-u-32"):
             shutil.copy(ROOT / f"tests/models/{name}.safetensors", models)
         server = self.start("--jobs-dir", folder, model=models)
-        self.admit("a", {**ENDLESS, "model": "tiny-u-32"}, server)
         self.admit("b", {**QUICK, "model": "tiny-pg-32"}, server)
         self.over("b", server)
+        self.admit("a", {**LONG, "model": "tiny-u-32"}, server)  # when it is saved, the end of b is
         self.kill(server)
         again = self.start("--jobs-dir", folder)
         job = self.over("a", again, "failed")
@@ -761,16 +761,16 @@ class TestDirectory(JobCase):
         self.refused(self.get("a", "/images/0", server=again), 409, "conflict")
         events = parse(self.get("a", "/events", server=again).body.decode())
         self.assertEqual(events, [(LAST_ID, "error", problem)])
-        self.assertEqual(self.put("a", {**ENDLESS, "model": "tiny-u-32"}, again).json(), job)
+        self.assertEqual(self.put("a", {**LONG, "model": "tiny-u-32"}, again).json(), job)
         self.assertEqual(self.state("b", again)["status"], "completed")
 
     def test_more_than_find_a_place(self):
         """With a shorter queue than before the rest waits, in the order it came."""
         folder = self.folder()
         server = self.start("--jobs-dir", folder, *ONE_BY_ONE)
-        names = [f"j{i}" for i in range(6)]
+        names, body = [f"j{i}" for i in range(6)], {**ENDLESS, "size": "32x32"}
         for job in names:
-            self.admit(job, ENDLESS, server)
+            self.admit(job, body, server)
         self.kill(server)
         again = self.start("--jobs-dir", folder, "--queue", 8, "--batch", 1)
         def waits(job):
@@ -780,7 +780,7 @@ class TestDirectory(JobCase):
         self.assertFalse(waits(names[0]))
         self.assertEqual(self.state(names[-1], again)["status"], "queued")
         for response in (self.get(names[-1], "/events", server=again),
-                         ask(again, "POST", "/v1/generate", ENDLESS, keyed(names[-1]))):
+                         ask(again, "POST", "/v1/generate", body, keyed(names[-1]))):
             self.refused(response, 409, "not-ready", retry=True)
         while names:
             wait_until(lambda: not waits(names[0]), "a place")
@@ -819,8 +819,8 @@ class TestDirectory(JobCase):
         self.admit("before", WORK, server)
         pictures = (self.over("before", server), self.pictures("before", server))
         self.limit(server, 0)
-        self.refused(self.put("a", ENDLESS, server), 500, "internal")
-        response = ask(server, "POST", "/v1/generate", ENDLESS, keyed("a"))
+        self.refused(self.put("a", LONG, server), 500, "internal")
+        response = ask(server, "POST", "/v1/generate", LONG, keyed("a"))
         self.refused(response, 500, "internal")
         self.refused(self.get("a", server=server), 404, "unknown-job")
         server.wait_for_pictures(0)
