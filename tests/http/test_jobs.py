@@ -777,15 +777,17 @@ class TestDirectory(JobCase):
             stream = Stream(again, "GET", f"/v1/jobs/{job}/events")
             stream.client.close()
             return stream.reply.status == 409
-        self.assertFalse(waits(names[0]))
+        def oldest_has_a_place():
+            who_waits = [waits(job) for job in reversed(names)]  # and may cease to, meanwhile
+            self.assertEqual(who_waits, sorted(who_waits, reverse=True))
+            return not who_waits[-1]
+        self.assertTrue(oldest_has_a_place())
         self.assertEqual(self.state(names[-1], again)["status"], "queued")
         for response in (self.get(names[-1], "/events", server=again),
                          ask(again, "POST", "/v1/generate", body, keyed(names[-1]))):
             self.refused(response, 409, "not-ready", retry=True)
         while names:
-            wait_until(lambda: not waits(names[0]), "a place")
-            who_waits = [waits(job) for job in reversed(names)]  # and may cease to, meanwhile
-            self.assertEqual(who_waits, sorted(who_waits, reverse=True))
+            wait_until(oldest_has_a_place, "a place")
             self.delete(names.pop(0), again)
         again.wait_for_pictures(0)
 
