@@ -2,6 +2,6 @@
 #ifndef BW_BASE_VERSION_H
 #define BW_BASE_VERSION_H
 
-#define BW_VERSION "0.1.0"
+#define BW_VERSION "0.2.0"
 
 #endif
