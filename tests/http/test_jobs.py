@@ -1,149 +1,13 @@
-"""Jobs: made once whatever is asked twice, followed, fetched, deleted, and not lost."""
+"""Jobs: made once whatever is asked twice, followed, fetched, deleted and forgotten."""
 import base64
 import hashlib
 import json
-import pathlib
-import resource
-import shutil
-import signal
 import tempfile
 import unittest
 
-from support import (BUILD, ENDLESS, JSON, QUICK, ROOT, SERVER, TINY, Client, Server, ServerCase, ask,
-                     in_parallel, run_program, wait_until)
-
-ONE_BY_ONE = ("--workers", 1, "--batch", 1, "--queue", 64)
-LAST_ID = 1000000
-DONE = 'pictures_total{outcome="done"}'
-CANCELLED = 'pictures_total{outcome="cancelled"}'
-WORK = {"steps": 24, "n": 2, "seed": 1, "class": 1, "partial_images": 2}
-LOW = {**WORK, "priority": "low"}
-BLOCKER = {**ENDLESS, "priority": "high"}
-LONG = {**ENDLESS, "n": 1}
-ASYNC = {**JSON, "Prefer": "respond-async"}
-
-
-def keyed(key, **fields):
-    return {**JSON, "Idempotency-Key": key, **fields}
-
-
-def parse(text):
-    """The events of a stream: [(id, name, data)]."""
-    found = []
-    for block in text.split("\n\n")[:-1]:
-        fields = dict(line.split(": ", 1) for line in block.split("\n") if not line.startswith(":"))
-        if fields:
-            found.append((int(fields["id"]), fields["event"], json.loads(fields["data"])))
-    return found
-
-
-class Stream:
-    """A stream of events that is read while it comes."""
-
-    def __init__(self, server, *question):
-        self.client = Client(server)
-        self.client.send(*question)
-        self.reply = self.client.connection.getresponse()
-
-    def next(self):
-        """The next event."""
-        text = ""
-        while not (found := parse(text)):
-            line = self.reply.readline().decode()
-            if not line:
-                raise AssertionError("the stream is over")
-            text += line
-        return found[0]
-
-    def rest(self):
-        """All events that are still to come."""
-        with self.client:
-            return parse(self.reply.read().decode())
-
-
-class JobCase(unittest.TestCase):
-    """What tests of jobs do, on self.server unless a server is given."""
-    server = None
-
-    def start(self, *flags, **settings):
-        server = Server(*flags, **settings)
-        self.addCleanup(lambda: server.process.returncode == -signal.SIGKILL or server.stop())
-        return server
-
-    def folder(self):
-        temporary = tempfile.TemporaryDirectory()
-        self.addCleanup(temporary.cleanup)
-        return temporary.name
-
-    def name(self, suffix=""):
-        """A job's id that no other test has."""
-        return self.id().split(".")[-1] + suffix
-
-    def put(self, job, body, server=None, headers=None):
-        return ask(server or self.server, "PUT", f"/v1/jobs/{job}", body, headers)
-
-    def get(self, job, part="", headers=None, server=None, method="GET"):
-        return ask(server or self.server, method, f"/v1/jobs/{job}{part}", None, headers)
-
-    def delete(self, job, server=None):
-        response = ask(server or self.server, "DELETE", f"/v1/jobs/{job}")
-        self.assertEqual((response.status, response.body), (204, b""))
-
-    def admit(self, job, body, server=None):
-        """Make a job; as it was then."""
-        response = self.put(job, body, server)
-        self.assertEqual(response.status, 201, response.body)
-        return response.json()
-
-    def state(self, job, server=None):
-        response = self.get(job, server=server)
-        self.assertEqual(response.status, 200, response.body)
-        return response.json()
-
-    def over(self, job, server=None, status="completed"):
-        """The job when it is over."""
-        wait_until(lambda: "finished" in self.state(job, server), f"the end of {job}")
-        state = self.state(job, server)
-        self.assertEqual(state["status"], status, state)
-        return state
-
-    def until_running(self, job, server=None):
-        wait_until(lambda: self.state(job, server)["progress"]["step"], f"a step of {job}")
-
-    def pictures(self, job, server=None):
-        """The bytes of all pictures of a job that is completed."""
-        found = []
-        for image in self.state(job, server)["images"]:
-            response = ask(server or self.server, "GET", image["url"])
-            self.assertEqual((response.status, response.type), (200, image["media_type"]))
-            self.assertEqual(len(response.body), image["bytes"])
-            found.append(response.body)
-        return found
-
-    def made_anew(self, request, server=None):
-        """The pictures of a request that is no job."""
-        response = ask(server or self.server, "POST", "/v1/generate", request,
-                       {**JSON, "Accept": "application/json"})
-        self.assertEqual(response.status, 200, response.body[:300])
-        return response.images()
-
-    def refused(self, response, status, slug, retry=False):
-        """Assert that this is that problem; its detail."""
-        self.assertEqual((response.status, response.type), (status, "application/problem+json"),
-                         response.body[:300])
-        problem = response.json()
-        self.assertEqual((problem["type"], problem["status"]),
-                         (f"urn:brickwork:problem:{slug}", status))
-        self.assertEqual(response.headers["Retry-After"], "1" if retry else None)
-        return problem["detail"]
-
-    def block(self, server=None):
-        """A client whose pictures have precedence over all others, until it is closed."""
-        client = Client(server or self.server)
-        self.addCleanup(client.close)
-        client.send("POST", "/v1/generate", BLOCKER, JSON)
-        (server or self.server).wait_for_pictures(BLOCKER["n"])
-        return client
+from jobs import (ASYNC, BLOCKER, CANCELLED, DONE, LAST_ID, LONG, LOW, ONE_BY_ONE, WORK, JobCase,
+                  Stream, keyed, parse)
+from support import BUILD, JSON, QUICK, Client, ServerCase, ask, in_parallel, wait_until
 
 
 class Shared(JobCase, ServerCase):
@@ -243,7 +107,7 @@ class TestPut(Shared):
     def test_too_many(self):
         blocker = self.block()
         names = [self.name(str(i)) for i in range(9)]
-        answers = [self.put(job, {**ENDLESS, "seed": i}) for i, job in enumerate(names)]
+        answers = [self.put(job, {**LOW, "n": 8, "seed": i}) for i, job in enumerate(names)]
         full = [job for job, answer in zip(names, answers) if answer.status != 201]
         self.assertTrue(0 < len(full) < 9, full)
         self.assertEqual({answer.status for answer in answers}, {201, 429})
@@ -272,10 +136,10 @@ class TestDelete(Shared):
     def test_queued(self):
         blocker = self.block()
         before = self.server.metrics()
-        self.admit(self.name(), ENDLESS)
+        self.admit(self.name(), {**LOW, "n": 8})
         self.delete(self.name())
         self.gone(self.name())
-        self.server.wait_for_pictures(8)
+        self.server.wait_for_pictures(BLOCKER["n"])
         self.assertEqual(self.server.metrics()[CANCELLED], before[CANCELLED] + 8)
         blocker.close()
         self.server.wait_for_pictures(0)
@@ -536,7 +400,7 @@ class TestIdempotencyKey(Shared):
         for client, accept in zip(clients, ("image/jpeg", "application/json", "*/*")):
             self.addCleanup(client.close)
             client.send("POST", "/v1/generate", body, keyed(self.name(), Accept=accept))
-        self.server.wait_for_pictures(9)
+        self.server.wait_for_pictures(BLOCKER["n"] + 1)
         blocker.close()
         picture, whole, default = (client.receive() for client in clients)
         self.assertEqual([picture.status, whole.status, default.status], [200] * 3)
@@ -579,7 +443,7 @@ class TestIdempotencyKey(Shared):
             client.send("POST", "/v1/generate", body, keyed(self.name(), Accept=accept))
             wait_until(lambda: self.get(self.name()).status == 200, "the job")
             client.close()
-        self.server.wait_for_pictures(9)
+        self.server.wait_for_pictures(BLOCKER["n"] + 1)
         blocker.close()
         self.over(self.name())
         self.assertEqual(self.ask(body).body, self.pictures(self.name())[0])
@@ -659,210 +523,6 @@ class TestOwners(JobCase):
         self.assertEqual(ask(server, "DELETE", "/v1/jobs/a", None, bob).status, 204)
         self.assertEqual(self.get("a", "", bob, server).status, 410)
         self.assertEqual(self.get("a", "", alice, server).status, 200)
-
-
-class TestDirectory(JobCase):
-    """Jobs that outlive the process."""
-
-    def kill(self, server):
-        server.signal(signal.SIGKILL)
-        server.stop(-signal.SIGKILL)
-
-    def test_finished_before_it_stops(self):
-        folder = self.folder()
-        server = self.start("--jobs-dir", folder)
-        for i in range(4):
-            self.admit(f"j{i}", {**WORK, "seed": i}, server)
-        with Client(server) as client:
-            client.send("GET", "/v1/jobs/j3/events")
-            server.signal()
-            self.assertEqual(client.receive().status, 200)
-        server.stop()
-        again = self.start("--jobs-dir", folder)
-        for i in range(4):
-            self.assertEqual(self.state(f"j{i}", again)["status"], "completed")
-            self.assertEqual(self.pictures(f"j{i}", again), self.made_anew({**WORK, "seed": i}, again))
-
-    def test_finished_without_a_directory(self):
-        server = self.start(*ONE_BY_ONE)
-        blocker = self.block(server)
-        self.admit("a", LOW, server)
-        with Client(server) as client:
-            client.send("GET", "/v1/jobs/a/events")
-            server.signal()
-            server.wait_for_log("draining")
-            blocker.close()
-            self.assertEqual(parse(client.receive().body.decode())[-1][1], "completed")
-        server.stop()
-
-    def test_killed(self):
-        """What was admitted is made after all, as it would have been; what was finished is there."""
-        folder = self.folder()
-        server = self.start("--jobs-dir", folder, *ONE_BY_ONE)
-        self.admit("done", WORK, server)
-        done = self.over("done", server)
-        pictures = self.pictures("done", server)
-        bodies = {"seed-left-open": {"steps": 24, "n": 2}, "png": {**WORK, "format": "png"},
-                  "deadline": {**WORK, "deadline_ms": 3600000},
-                  "auto": {**WORK, "skip": "auto"}, "low": LOW, "long": {**LONG, "steps": 16}}
-        self.block(server)
-        admitted = {job: self.admit(job, body, server) for job, body in bodies.items()}
-        keyed_one = Client(server)
-        keyed_one.send("POST", "/v1/generate", {**QUICK, "priority": "low"}, keyed("keyed"))
-        wait_until(lambda: self.get("keyed", server=server).status == 200, "the job")
-        self.kill(server)
-        keyed_one.close()
-        again = self.start("--jobs-dir", folder, *ONE_BY_ONE)
-        self.assertEqual((self.state("done", again), self.pictures("done", again)), (done, pictures))
-        for job, before in admitted.items():
-            state = self.over(job, again)
-            self.assertEqual([state["request"][name] for name in ("seed", "n", "size")],
-                             [before["request"][name] for name in ("seed", "n", "size")])
-            self.assertEqual(state["created"], before["created"])
-            self.assertEqual(self.pictures(job, again), self.made_anew(state["request"], again))
-            self.assertEqual(self.put(job, bodies[job], again).json(), state)
-            self.refused(self.put(job, {"steps": 9}, again), 409, "conflict")
-        response = ask(again, "POST", "/v1/generate", {**QUICK, "priority": "low"}, keyed("keyed"))
-        self.assertEqual(response.body, self.made_anew(QUICK, again)[0])
-        again.wait_for_pictures(0)
-        again.stop()
-        third = self.start("--jobs-dir", folder)
-        self.assertEqual(third.metrics()["admissions_total{decision=\"admitted\"}"], 0)
-        for job in ("done", "keyed", *bodies):
-            self.assertEqual(self.state(job, third)["status"], "completed")
-
-    def test_deleted_stays_deleted(self):
-        folder = self.folder()
-        server = self.start("--jobs-dir", folder)
-        self.admit("over", QUICK, server)
-        self.over("over", server)
-        self.admit("running", LONG, server)
-        self.until_running("running", server)
-        for job in ("over", "running"):
-            self.delete(job, server)
-            self.refused(self.get(job, server=server), 410, "gone")
-        server.stop()
-        self.assertEqual([path.name for path in pathlib.Path(folder).glob("record-*")], [])
-
-    def test_the_model_is_gone(self):
-        models, folder = pathlib.Path(self.folder()), self.folder()
-        for name in ("tiny-pg-32", "tiny-u-32"):
-            shutil.copy(ROOT / f"tests/models/{name}.safetensors", models)
-        server = self.start("--jobs-dir", folder, model=models)
-        self.admit("a", {**ENDLESS, "model": "tiny-u-32"}, server)
-        self.admit("b", {**QUICK, "model": "tiny-pg-32"}, server)
-        self.over("b", server)
-        self.kill(server)
-        again = self.start("--jobs-dir", folder)
-        job = self.over("a", again, "failed")
-        problem = job["problem"]
-        self.assertEqual((problem["type"], problem["status"], problem["errors"][0]["pointer"]),
-                         ("urn:brickwork:problem:unknown-model", 404, "/model"))
-        self.refused(self.get("a", "/images/0", server=again), 409, "conflict")
-        events = parse(self.get("a", "/events", server=again).body.decode())
-        self.assertEqual(events, [(LAST_ID, "error", problem)])
-        self.assertEqual(self.put("a", {**ENDLESS, "model": "tiny-u-32"}, again).json(), job)
-        self.assertEqual(self.state("b", again)["status"], "completed")
-
-    def test_more_than_find_a_place(self):
-        """With a shorter queue than before the rest waits, in the order it came."""
-        folder = self.folder()
-        server = self.start("--jobs-dir", folder, *ONE_BY_ONE)
-        names = [f"j{i}" for i in range(6)]
-        for job in names:
-            self.admit(job, ENDLESS, server)
-        self.kill(server)
-        again = self.start("--jobs-dir", folder, "--queue", 8, "--batch", 1)
-        def waits(job):
-            stream = Stream(again, "GET", f"/v1/jobs/{job}/events")
-            stream.client.close()
-            return stream.reply.status == 409
-        self.assertFalse(waits(names[0]))
-        self.assertEqual(self.state(names[-1], again)["status"], "queued")
-        for response in (self.get(names[-1], "/events", server=again),
-                         ask(again, "POST", "/v1/generate", ENDLESS, keyed(names[-1]))):
-            self.refused(response, 409, "not-ready", retry=True)
-        while names:
-            wait_until(lambda: not waits(names[0]), "a place")
-            who_waits = [waits(job) for job in reversed(names)]  # and may cease to, meanwhile
-            self.assertEqual(who_waits, sorted(who_waits, reverse=True))
-            self.delete(names.pop(0), again)
-        again.wait_for_pictures(0)
-
-    def test_no_directory(self):
-        with tempfile.NamedTemporaryFile() as file:
-            for path in (file.name, "/nonexistent/jobs"):
-                result = run_program(SERVER, "--model", TINY, "--listen", "127.0.0.1:0",
-                                     "--jobs-dir", path)
-                self.assertEqual(result.returncode, 1)
-                self.assertEqual(result.stderr.count("\n"), 1, result.stderr)
-                self.assertIn("event=cannot-start", result.stderr)
-                self.assertIn(path, result.stderr)
-
-    def test_two_servers(self):
-        folder = self.folder()
-        server = self.start("--jobs-dir", folder)
-        result = run_program(SERVER, "--model", TINY, "--listen", "127.0.0.1:0", "--jobs-dir", folder)
-        self.assertEqual(result.returncode, 1)
-        self.assertIn("another server works there", result.stderr)
-        self.admit("a", QUICK, server)
-        self.over("a", server)
-
-    def limit(self, server, size):
-        """So large may the files become that the server writes."""
-        hard = resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE)[1]
-        resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (size, hard))
-
-    def test_jobs_that_cannot_be_saved(self):
-        folder = self.folder()
-        server = self.start("--jobs-dir", folder)
-        self.admit("before", WORK, server)
-        pictures = (self.over("before", server), self.pictures("before", server))
-        self.limit(server, 0)
-        self.refused(self.put("a", ENDLESS, server), 500, "internal")
-        response = ask(server, "POST", "/v1/generate", ENDLESS, keyed("a"))
-        self.refused(response, 500, "internal")
-        self.refused(self.get("a", server=server), 404, "unknown-job")
-        server.wait_for_pictures(0)
-        self.assertEqual((self.state("before", server), self.pictures("before", server)), pictures)
-        self.limit(server, resource.RLIM_INFINITY)
-        self.admit("a", QUICK, server)
-        self.over("a", server)
-        server.stop()
-        again = self.start("--jobs-dir", folder)
-        self.assertEqual((self.state("before", again), self.pictures("before", again)), pictures)
-        self.assertEqual(self.state("a", again)["status"], "completed")
-
-    def test_ends_that_cannot_be_saved(self):
-        """They are served while the process lives, and made again by the next."""
-        folder = self.folder()
-        server = self.start("--jobs-dir", folder, *ONE_BY_ONE)
-        blocker = self.block(server)
-        self.admit("a", LOW, server)
-        self.limit(server, 0)
-        blocker.close()
-        self.over("a", server)
-        pictures = self.pictures("a", server)
-        server.wait_for_log("event=job-not-saved")
-        server.stop()
-        again = self.start("--jobs-dir", folder)
-        self.over("a", again)
-        self.assertEqual(self.pictures("a", again), pictures)
-
-    def test_start_that_fails_late(self):
-        """The jobs were looked at already, and some of them forgotten."""
-        folder = self.folder()
-        server = self.start("--jobs-dir", folder)
-        for i in range(3):
-            self.admit(f"j{i}", {"steps": 1, "size": "512x512", "solver": "euler", "format": "png",
-                                 "seed": i}, server)
-            self.over(f"j{i}", server)
-        server.stop()
-        result = run_program(SERVER, "--model", TINY, "--listen", "127.0.0.1:0", "--jobs-dir", folder,
-                             "--jobs-bytes", 1 << 20, "--webhook-allow", "a.example")
-        self.assertEqual(result.returncode, 1, result.stderr)
-        self.assertIn("event=cannot-start", result.stderr)
-        self.assertIn("webhook-allow needs a webhook-secret-file", result.stderr)
 
 
 if __name__ == "__main__":

@@ -157,7 +157,7 @@ class TestDelivery(WebhookCase):
             server = Server("--jobs-dir", folder, "--webhook-allow", allow, "--webhook-secret-file",
                             self.secret_file())
             ask(server, "PUT", "/v1/jobs/a", {**ENDLESS, "steps": 8, "n": 2, "webhook": receiver.url})
-            ask(server, "PUT", "/v1/jobs/b", {**ENDLESS, "size": "128x128", "webhook": receiver.url})
+            ask(server, "PUT", "/v1/jobs/b", {**ENDLESS, "n": 1, "size": "128x128", "webhook": receiver.url})
             server.process.kill()
             server.wait()
             again = self.start(allow, "--jobs-dir", folder, "--max-area", 96 * 96)
