@@ -28,7 +28,8 @@ void bw_answer_etag(const struct bw_service *service, const struct bw_model *mod
 /* Answer 304 if the client has what this tag names; false if it has not. */
 bool bw_answer_not_modified(struct bw_exchange *exchange, const char *etag);
 
-/* Answer 200 with a text of JSON (heap memory, which passes), or 500 if it is NULL. */
+/* Answer with a text of JSON (heap memory, which passes), or 500 if it is NULL. `extra`: NULL, or
+ * up to two more fields, ended by a NULL name. */
 void bw_answer_json(struct bw_exchange *exchange, int status, const struct bw_header *extra,
                     char *body);
 

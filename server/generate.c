@@ -1,4 +1,5 @@
-/* Each handler reads a request in its own shape and ends in take(), which makes an order of it. */
+/* Each handler reads a request in its own shape. prepare() makes an order of it, admit() has it
+ * admitted; who is answered from it, and how, is said last. */
 #include "server/generate.h"
 
 #include "api/accept.h"
@@ -376,6 +377,8 @@ static bool find_class(struct bw_service *service, struct bw_exchange *x,
 
 void bw_generate_handle_openai(struct bw_service *service, struct bw_exchange *x)
 {
+    // that API's own clients say they accept JSON also when they want a stream
+    static const char *const offers[] = {"application/json", "text/event-stream"};
     struct bw_images_request asked;
     struct bw_err err = {0};
     size_t length;
@@ -386,8 +389,7 @@ void bw_generate_handle_openai(struct bw_service *service, struct bw_exchange *x
         refuse(x, &err);
         return;
     }
-    bool stream = asked.stream; // and if so the official client still says it wants JSON
-    const char *const offers[] = {"application/json", "text/event-stream"};
+    bool stream = asked.stream;
     if (choose(x, offers, stream ? 2 : 1) < 0) {
         refuse_form(x, stream ? "with \"stream\" pictures come as text/event-stream"
                               : "pictures come in application/json here");

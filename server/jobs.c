@@ -39,6 +39,7 @@ struct bw_jobs {
     struct bw_store *store;
     struct bw_webhook *webhook;
     struct running *running;
+    bool full; // the last of them that was to be restarted found no place
 };
 
 /* ---- what a job looks like ---- */
@@ -291,8 +292,8 @@ static int make_fingerprint(const struct bw_request *request, char out[BW_SHA256
 {
     char *text = bw_request_render(request);
     struct bw_buf all = {0};
-    bw_buf_addf(&all, "%s %d %.17g %d %d", text ? text : "", request->seeded, request->deadline_ms,
-                (int)request->priority, request->picture.class_index);
+    bw_buf_addf(&all, "%s %d %.17g %d", text ? text : "", request->seeded, request->deadline_ms,
+                (int)request->priority);
     int code = text && !all.failed ? BW_OK : BW_ENOMEM;
     if (!code)
         bw_digest(all.data, all.length_bytes, out);
@@ -608,7 +609,9 @@ static void restart(struct running *r, const struct bw_record *record)
     }
     if (o) {
         keep(r, o);
-    } else if (err.code != BW_EBUSY) {
+    } else if (err.code == BW_EBUSY) {
+        r->jobs->full = true;
+    } else {
         char *problem = bw_problem_render(bw_problem_of(&err), &err, NULL, r->id, false);
         r->end = (struct bw_store_end){.outcome = BW_JOB_FAILED, .finished_s = bw_unix_s()};
         r->end.result = problem ? bw_job_failure(record->body, 0, 1, problem) : NULL;
@@ -624,22 +627,20 @@ static void resume(void *context, const struct bw_record *record)
     struct running *r = find_running(jobs, record->owner, record->id);
     if (!r && (r = new_running(jobs, record->owner, record->id)))
         r->saved = true;
-    if (r && !r->order)
+    if (r && !r->order && !jobs->full)
         restart(r, record);
 }
 
-/* The oldest first. */
+/* The oldest first; where one finds no place, none overtakes it. */
 void bw_jobs_resume(struct bw_jobs *jobs)
 {
+    jobs->full = false;
     bw_store_each_unfinished(jobs->store, resume, jobs);
 }
 
 void bw_jobs_tick(struct bw_jobs *jobs)
 {
-    bool any_waits = false;
     bw_store_sweep(jobs->store, bw_unix_s());
-    for (const struct running *r = jobs->running; r; r = r->next)
-        any_waits = any_waits || !r->order;
-    if (any_waits)
+    if (jobs->full)
         bw_jobs_resume(jobs);
 }

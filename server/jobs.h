@@ -11,14 +11,12 @@
 #include "server/store.h"
 #include "server/webhook.h"
 
-struct bw_jobs;
-
 /* Open the store and the webhooks as `service->config` says. As bw_store_new() and
  * bw_webhook_new(). */
 int bw_jobs_new(struct bw_jobs **jobs, struct bw_service *service, struct bw_err *err);
 
-/* Have all jobs that a former process admitted and did not finish made; those that cannot be made
- * are reported failed. Once, when orders can be admitted. */
+/* Have all jobs made that a former process admitted and did not finish, those for which there is a
+ * place; those that cannot be made are reported failed. When orders can be admitted. */
 void bw_jobs_resume(struct bw_jobs *jobs);
 
 /* Nothing will be answered any more; then, when the orders and the loop are gone, the rest. NULL is
@@ -26,7 +24,7 @@ void bw_jobs_resume(struct bw_jobs *jobs);
 void bw_jobs_quiet(struct bw_jobs *jobs);
 void bw_jobs_free(struct bw_jobs *jobs);
 
-/* About once a second: forget what is out of date, try again what found no place. */
+/* About once a second: forget what is out of date, resume what found no place before. */
 void bw_jobs_tick(struct bw_jobs *jobs);
 
 /* Jobs that are not over, or whose end is not written yet. */

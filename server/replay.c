@@ -30,11 +30,11 @@ static void client_left(void *context)
     ((struct replay *)context)->exchange = NULL;
 }
 
-static void refuse(struct bw_exchange *x, enum bw_problem problem, int code, const char *reason)
+static void refuse_for_memory(struct bw_exchange *x)
 {
     struct bw_err err = {0};
-    bw_err_set(&err, code, "%s", reason);
-    bw_exchange_refuse(x, problem, &err, NULL);
+    bw_err_set(&err, BW_ENOMEM, "out of memory for the answer");
+    bw_exchange_refuse(x, BW_PROBLEM_INTERNAL, &err, NULL);
 }
 
 /* A stream that consists of its last event; `data` passes. */
@@ -52,7 +52,7 @@ static void respond_event(struct bw_exchange *x, enum bw_event_kind kind, char *
         return;
     }
     bw_buf_release(&out);
-    refuse(x, BW_PROBLEM_INTERNAL, BW_ENOMEM, "out of memory for the answer");
+    refuse_for_memory(x);
 }
 
 /* All pictures of the record are there: answer as when they were new. */
@@ -117,10 +117,9 @@ static void fetch(struct bw_store *store, const struct bw_record *record, int fi
                   struct replay from, struct bw_exchange *x)
 {
     struct replay *r = malloc(sizeof *r);
-    if (!r || (from.form != BW_FORM_CACHEABLE && !from.result)) {
-        free(r);
+    if (!r) {
         free(from.result);
-        refuse(x, BW_PROBLEM_INTERNAL, BW_ENOMEM, "out of memory for the answer");
+        refuse_for_memory(x);
         return;
     }
     *r = from;
@@ -139,24 +138,23 @@ void bw_replay(struct bw_store *store, const struct bw_record *record, struct bw
     static const struct bw_header problem_headers[] = {{"Content-Type", "application/problem+json"},
                                                        {NULL, NULL}};
     int status = 0;
-    if (record->outcome == BW_JOB_COMPLETED) {
+    bool completed = record->outcome == BW_JOB_COMPLETED;
+    char *text = completed ? strdup(record->result) : bw_job_problem(record->result, &status);
+    if (!text)
+        refuse_for_memory(x);
+    else if (completed)
         fetch(store, record, 0, record->picture_count,
-              (struct replay){.form = form, .result = strdup(record->result)}, x);
-        return;
-    }
-    char *problem = bw_job_problem(record->result, &status);
-    if (!problem)
-        refuse(x, BW_PROBLEM_INTERNAL, BW_ENOMEM, "the job failed");
+              (struct replay){.form = form, .result = text}, x);
     else if (form == BW_FORM_EVENTS)
-        respond_event(x, BW_EVENT_ERROR, problem);
+        respond_event(x, BW_EVENT_ERROR, text);
     else
-        bw_exchange_respond(x, status, problem_headers, problem, strlen(problem));
+        bw_exchange_respond(x, status, problem_headers, text, strlen(text));
 }
 
 void bw_replay_picture(struct bw_store *store, const struct bw_record *record, int i,
                        struct bw_exchange *x)
 {
-    struct replay from = {.form = BW_FORM_CACHEABLE};
+    struct replay from = {0};
     const char *const offer = record->pictures[i].media_type;
     char accept[BW_HEADERS_LIMIT];
     bw_exchange_list(x, "Accept", accept, sizeof accept);

@@ -83,9 +83,12 @@ static void finish(struct bw_workers *all, struct bw_job *job)
     deliver(all, job);
 }
 
-/* Which of so many previews is due after that step; -1: none. They are spread evenly. */
+/* Which of so many previews is due after that step; -1: none. They are spread evenly, one for each
+ * step but the last at most. */
 static int preview_due(int step, int steps, int previews)
 {
+    if (previews > steps - 1)
+        previews = steps - 1;
     int due = step * (previews + 1) / steps;
     bool crossed = step < steps && due > (step - 1) * (previews + 1) / steps;
     return crossed ? due - 1 : -1;

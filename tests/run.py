@@ -31,7 +31,7 @@ NODE = TESTS / "node"
 REPORT = re.compile(r"ERROR: \w+Sanitizer|WARNING: ThreadSanitizer|runtime error:")
 LIMIT_S = 300  # for one suite; a healthy one takes a fraction
 SANITIZED = ["test_fields", "test_protocol", "test_parallel", "test_cancel", "test_drain", "test_models",
-             "test_access", "test_metrics"]
+             "test_access", "test_jobs", "test_webhooks", "test_metrics"]
 KERNELS = ["avx512bf16", "avx512", "avx2", "portable"]  # and what is after it, if the CPU lacks it
 ITERATIONS = {"fuzz_model": 300}  # its inputs are large
 ITERATIONS_ELSE = 20_000

@@ -185,6 +185,23 @@ def not_yet(q):
     return answer
 
 
+def no_place_yet(q):
+    """The queue is shorter than when the job was admitted."""
+    with tempfile.TemporaryDirectory() as folder:
+        former = Server("--jobs-dir", folder, "--queue", 64)
+        for i in range(3):
+            ask(former, "PUT", f"/v1/jobs/{i}", ENDLESS)
+        q.have_job(ENDLESS, done=False, server=former)
+        former.signal(signal.SIGKILL)
+        former.stop(-signal.SIGKILL)
+        server = q.start("--jobs-dir", folder, "--queue", 8)
+        answer = q.send(server)
+        for job in (0, 1, 2, q.job):
+            ask(server, "DELETE", f"/v1/jobs/{job}")
+        server.stop()
+    return answer
+
+
 def gone(q):
     q.have_job(done=False)
     ask(q.case.server, "DELETE", f"/v1/jobs/{q.job}")
@@ -288,6 +305,7 @@ PARTICULAR = {("put", "/v1/jobs/{id}", 200): job_twice,
               ("get", "/v1/jobs/{id}/events", 200): of_a_job,
               ("get", "/v1/jobs/{id}/events", 204): seen_to_the_end,
               ("get", "/v1/jobs/{id}/events", 400): malformed_event_id,
+              ("get", "/v1/jobs/{id}/events", 409): no_place_yet,
               ("get", "/v1/jobs/{id}/images/{i}", 200): of_a_job,
               ("get", "/v1/jobs/{id}/images/{i}", 304): job_not_modified,
               ("get", "/v1/jobs/{id}/images/{i}", 409): not_yet,

@@ -19,7 +19,7 @@ static struct {
 struct shape {
     int rows, outputs, inputs;
     bool bias, gelu;
-    enum bw_store store;
+    enum bw_sink store;
 };
 
 /* Fine rows of first..first + rows - 1 of x. */
@@ -164,7 +164,7 @@ static struct shape any_shape(void)
         .rows = random_int(&seed, 1, 40),
         .outputs = random_int(&seed, 1, 70),
         .inputs = 32 * random_int(&seed, 1, 6),
-        .store = (enum bw_store)(way % 3),
+        .store = (enum bw_sink)(way % 3),
         .gelu = way / 3 % 2,
         .bias = way / 6,
     };
