@@ -49,7 +49,7 @@ class Stream:
             fields = dict(line.split(": ", 1) for line in block)
             number = int(fields["id"]) if "id" in fields else None
             return Event(number, fields["event"], json.loads(fields["data"]))
-        self._record(False)
+        self._record(self.reply.chunk_left is not None)  # None: the last chunk has come
         return None
 
     def rest(self):

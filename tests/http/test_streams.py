@@ -375,7 +375,7 @@ class TestFailures(StreamCase):
         return begun
 
     def test_deadline_in_a_stream(self):
-        server = self.start()
+        server = self.start("--deadline-grace-ms", 0)
         stream = self.miss_deadline(server, lambda body: self.open(body, "late", server))
         events = stream.rest()
         self.assertEqual((events[0].name, events[-1].id, events[-1].name),
@@ -388,7 +388,7 @@ class TestFailures(StreamCase):
         self.assertEqual(server.metrics()[CANCELLED], 1)
 
     def test_deadline_of_a_picture(self):
-        server = self.start()
+        server = self.start("--deadline-grace-ms", 0)
         client = Client(server)
         self.addCleanup(client.close)
         self.miss_deadline(server, lambda body: client.send("POST", PATH, body, JSON))
