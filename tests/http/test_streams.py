@@ -418,9 +418,8 @@ class TestDraining(StreamCase):
         """The stream breaks off: it must not seem to have ended well."""
         server, stream = self.begin(ENDLESS)
         server.signal()
-        with self.assertRaises((http.client.IncompleteRead, ConnectionError, AssertionError)):
-            events = stream.rest()
-            self.assertEqual(events[-1].name, "completed")
+        with self.assertRaises((http.client.IncompleteRead, ConnectionError)):
+            stream.rest()
         server.stop(status=1)
 
 
