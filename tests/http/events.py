@@ -1,5 +1,6 @@
 """Streams of events (Server-Sent Events), read while they come."""
 import collections
+import http.client
 import json
 
 import contract
@@ -30,14 +31,16 @@ class Stream:
         self.leave()
 
     def _block(self):
-        """The lines up to the next empty one; [] at the end."""
+        """The lines up to the next empty one; [] at the end. IncompleteRead if it breaks off, which
+        the library passes over."""
         lines = []
         while line := self.reply.readline():
             self.body += line
             if line == b"\n":
                 return lines
             lines.append(line.decode().rstrip("\n"))
-        assert not lines, f"half an event: {lines}"
+        if lines or self.reply.chunk_left is not None:  # else the last chunk was there
+            raise http.client.IncompleteRead(self.body)
         return []
 
     def next(self):

@@ -288,7 +288,8 @@ class TestLeaving(StreamCase):
 
 class TestSlowReader(StreamCase):
     """Streams of more bytes than the sockets between hold."""
-    BODY = {"steps": 1, "guidance": 1, "seed": 1, "n": 8, "size": "512x512", "format": "png"}
+    BODY = {"steps": 1, "guidance": 1, "seed": 1, "n": 8, "size": "512x512", "format": "png",
+            "skip": {"schedule": [{"until": 1, "skip": [1, 2]}]}}
 
     def test_blocks_nobody(self):
         """A client that does not read keeps neither its pictures nor anyone else waiting."""
@@ -364,13 +365,13 @@ class TestFailures(StreamCase):
 
     def miss_deadline(self, server, begin):
         """Begin something with a deadline and stop the server until that is long over."""
-        body = {**ENDLESS, "n": 1, "solver": "euler", "guidance": 1}
+        body = {**ENDLESS, "n": 1, "solver": "euler", "guidance": 1, "steps": 128}
         alone_ms = ask(server, "POST", "/v1/quote", body).json()["predicted"]["total_ms"]
-        body["deadline_ms"] = 500 + 1.5 * alone_ms
+        body["deadline_ms"] = 300 + 1.2 * alone_ms
         begun = begin(body)
         server.wait_for_pictures(1)
         server.process.send_signal(signal.SIGSTOP)
-        time.sleep(2 * body["deadline_ms"] / 1e3)
+        time.sleep(1.7 * body["deadline_ms"] / 1e3)
         server.process.send_signal(signal.SIGCONT)
         return begun
 
@@ -417,9 +418,8 @@ class TestDraining(StreamCase):
         """The stream breaks off: it must not seem to have ended well."""
         server, stream = self.begin(ENDLESS)
         server.signal()
-        with self.assertRaises((http.client.IncompleteRead, ConnectionError, AssertionError)):
-            events = stream.rest()
-            self.assertEqual(events[-1].name, "completed")
+        with self.assertRaises((http.client.IncompleteRead, ConnectionError)):
+            stream.rest()
         server.stop(status=1)
 
 
