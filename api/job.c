@@ -110,11 +110,12 @@ int bw_job_parse(const char *result, struct bw_generation *g, struct bw_image *i
     return good ? BW_OK : bw_err_set(err, BW_ESYNTAX, "not the result of a job");
 }
 
-char *bw_job_problem(const char *result, int *status)
+char *bw_job_problem(const char *result, const char *request_id, int *status)
 {
     json_t *root = json_loads(result, 0, NULL), *problem = json_object_get(root, "problem");
     *status = (int)json_integer_value(json_object_get(problem, "status"));
-    char *text = *status ? json_dumps(problem, JSON_COMPACT) : NULL;
+    bool good = *status && !json_object_set_new(problem, "instance", json_string(request_id));
+    char *text = good ? json_dumps(problem, JSON_COMPACT) : NULL;
     json_decref(root);
     return text;
 }

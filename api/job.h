@@ -39,8 +39,8 @@ char *bw_job_failure(const char *request, int step, int steps, const char *probl
 int bw_job_parse(const char *result, struct bw_generation *generation, struct bw_image *images,
                  char digest[BW_JOB_DIGEST_CHARS], struct bw_err *err);
 
-/* The problem that bw_job_failure() was given, and the HTTP status it stands for; NULL: there is
- * none, or no memory. */
-char *bw_job_problem(const char *result, int *status);
+/* The problem that bw_job_failure() was given, now told to a request with that id, and the HTTP
+ * status it stands for; NULL: there is none, or no memory. */
+char *bw_job_problem(const char *result, const char *request_id, int *status);
 
 #endif

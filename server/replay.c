@@ -144,7 +144,8 @@ void bw_replay(struct bw_store *store, const struct bw_record *record, struct bw
                                                        {NULL, NULL}};
     int status = 0;
     bool completed = record->outcome == BW_JOB_COMPLETED;
-    char *text = completed ? strdup(record->result) : bw_job_problem(record->result, &status);
+    char *text = completed ? strdup(record->result)
+                           : bw_job_problem(record->result, bw_exchange_id(x), &status);
     if (!text)
         refuse_for_memory(x);
     else if (completed)
@@ -185,6 +186,6 @@ void bw_replay_end(const struct bw_record *record, char *job, int64_t seen, stru
         respond_event(x, BW_EVENT_COMPLETED, job);
     } else {
         free(job);
-        respond_event(x, BW_EVENT_ERROR, bw_job_problem(record->result, &status));
+        respond_event(x, BW_EVENT_ERROR, bw_job_problem(record->result, record->id, &status));
     }
 }

@@ -35,7 +35,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t count)
         MUST(err.code == BW_ESYNTAX && *err.message);
     else
         check_result(&result);
-    char *problem = bw_job_problem(text, &status);
+    char *problem = bw_job_problem(text, "again", &status);
     json_t *root = problem ? json_loads(problem, 0, NULL) : NULL;
     MUST(!problem || (root && status));
     json_decref(root);

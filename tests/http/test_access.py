@@ -80,7 +80,7 @@ class TestKeys(AccessCase):
     @classmethod
     def setUpClass(cls):
         cls.keys = KeyFile("alice", "hourly rate=3/h", "narrow concurrency=1",
-                           "both rate=100/h concurrency=7", "openai rate=1/h")
+                           "both rate=100/h concurrency=7", "openai rate=1/h", "spent rate=1/h")
         cls.server = Server("--keys-file", cls.keys.name, "--cors-origins", ORIGIN)
         cls.addClassCleanup(cls.server.stop)
 
@@ -159,6 +159,20 @@ class TestKeys(AccessCase):
         self.assertEqual(self.models(bearer("secret of alice")).status, 200)  # others are free
         self.assertEqual(ask(self.server, "GET", "/livez", headers=key).status, 200)
         self.assertNotIn("RateLimit", ask(self.server, "GET", "/livez", headers=key).headers)
+
+    def test_quotas_hold_everywhere(self):
+        """Whatever a path would say to this request, the quota is looked at before."""
+        key = bearer("secret of spent", **JSON)
+        self.assertEqual(self.models(key).status, 200)
+        for method, path in [("GET", "/v1/generate"), ("POST", "/v1/generate"),
+                             ("POST", "/v1/quote"), ("GET", "/v1/capabilities"),
+                             ("GET", "/v1/models"), ("GET", "/v1/models/a"),
+                             ("PUT", "/v1/jobs/a"), ("GET", "/v1/jobs/a"), ("DELETE", "/v1/jobs/a"),
+                             ("GET", "/v1/jobs/a/events"), ("GET", "/v1/jobs/a/images/0"),
+                             ("POST", "/v1/images/generations"), ("POST", "/sdapi/v1/txt2img"),
+                             ("GET", "/sdapi/v1/progress"), ("GET", "/metrics")]:
+            with self.subTest(path, method=method):
+                self.problem(ask(self.server, method, path, headers=key), 429, "rate-limited")
 
     def check_limit(self, response, left):
         """Three an hour: after each, another within 20 minutes. Returns the seconds."""
