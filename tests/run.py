@@ -29,7 +29,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 TESTS = ROOT / "tests"
 NODE = TESTS / "node"
 REPORT = re.compile(r"ERROR: \w+Sanitizer|WARNING: ThreadSanitizer|runtime error:")
-LIMIT_S = 300  # for one suite; a healthy one takes a fraction
+LIMIT_S = 900  # for one suite; a healthy one takes a fraction
 SANITIZED = ["test_fields", "test_protocol", "test_parallel", "test_cancel", "test_drain", "test_models",
              "test_access", "test_jobs", "test_jobs_dir", "test_webhooks", "test_metrics", "test_streams",
              "test_cacheable"]
