@@ -17,6 +17,7 @@ PATH = "/v1/generate"
 OPENAI = "/v1/images/generations"
 CANCELLED = 'pictures_total{outcome="cancelled"}'
 FAILED = 'pictures_total{outcome="failed"}'
+FAULT = {"LD_PRELOAD": str(BUILD / "fault.so"), "ASAN_OPTIONS": "verify_asan_link_order=0"}
 PARTIAL, COMPLETED = "image_generation.partial_image", "image_generation.completed"
 
 
@@ -335,7 +336,7 @@ class TestFailures(StreamCase):
     """What goes wrong after admission is the last event."""
 
     def test_internal(self):
-        server = self.start(env={"LD_PRELOAD": str(BUILD / "fault.so")})
+        server = self.start(env=FAULT)
         for name in ("jpeg", "png"):
             events = read_events(server, PATH, {**QUICK, "format": name, "n": 2},
                                  {"X-Request-Id": "broken"})
@@ -348,7 +349,7 @@ class TestFailures(StreamCase):
         self.assertEqual(server.metrics()[FAILED], 4)
 
     def test_internal_in_the_shape_of_openai(self):
-        server = self.start(env={"LD_PRELOAD": str(BUILD / "fault.so")})
+        server = self.start(env=FAULT)
         events = read_events(server, OPENAI, {"prompt": "class 1", "stream": True})
         self.assertEqual([(e.id, e.name) for e in events], [(None, "error")])
         problem = events[0].data
@@ -357,7 +358,7 @@ class TestFailures(StreamCase):
 
     def test_previews_may_fail(self):
         """The picture does not need them: where JPEG fails, WebP comes without."""
-        server = self.start(env={"LD_PRELOAD": str(BUILD / "fault.so")})
+        server = self.start(env=FAULT)
         body = {**QUICK, "steps": 3, "format": "webp", "partial_images": 2}
         events = read_events(server, PATH, body)
         self.assertEqual(names(events), ["queued", *["progress"] * 3, "completed"])
@@ -365,9 +366,12 @@ class TestFailures(StreamCase):
 
     def miss_deadline(self, server, begin):
         """Begin something with a deadline and stop the server until that is long over."""
-        body = {**ENDLESS, "n": 1, "solver": "euler", "guidance": 1, "steps": 128}
-        alone_ms = ask(server, "POST", "/v1/quote", body).json()["predicted"]["total_ms"]
-        body["deadline_ms"] = 300 + 1.2 * alone_ms
+        body = {"steps": 16, "size": "96x96", "guidance": 1, "seed": 1}
+
+        def alone_ms():
+            return ask(server, "POST", "/v1/quote", body).json()["predicted"]["total_ms"]
+        body["steps"] = max(16, min(int(16 * 500 / alone_ms()), 256))  # half a second in any build
+        body["deadline_ms"] = 500 + 1.2 * alone_ms()
         begun = begin(body)
         server.wait_for_pictures(1)
         server.process.send_signal(signal.SIGSTOP)
