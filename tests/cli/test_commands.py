@@ -51,13 +51,13 @@ class TestCommands(unittest.TestCase):
     def test_values_that_are_refused(self):
         """The service's own words, with the option's name in front."""
         cases = [("steps", "0"), ("steps", "257"), ("steps", "1.5"), ("steps", "x"), ("steps", ""),
-                 ("steps", "+5"), ("steps", "007"), ("n", "9"), ("n", "-1"), ("n", "1e0"),
+                 ("steps", "+5"), ("steps", "007"), ("n", "9"), ("n", "-1"), ("n", "1.5"),
                  ("seed", "-1"), ("seed", "9007199254740992"), ("seed", "99999999999999999999"),
                  ("seed", "0x10"), ("index", "4294967288"), ("guidance", "21"),
                  ("guidance", "nan"), ("guidance", "inf"), ("guidance", "."), ("size", "33x32"),
                  ("size", "128"), ("size", "axb"), ("solver", "ddim"), ("format", "gif"),
-                 ("quality", "0"), ("comments", "yes"), ("comments", ""), ("class", "durians"), ("class", "10"), ("class", "-1"),
-                 ("class", "1.5"), ("skip", "some"), ("skip", "{"), ("skip", "{\"t_break\":2}"),
+                 ("quality", "0"), ("comments", "yes"), ("comments", ""),
+                 ("class", "durians"), ("class", "10"), ("class", "-1"), ("class", "1.5"), ("skip", "some"), ("skip", "{"), ("skip", "{\"t_break\":2}"),
                  ("skip", "{\"schedule\":[{\"until\":1,\"skip\":[7]}]}"), ("threads", "0"),
                  ("threads", "257"), ("threads", "two"), ("class", "\udcff")]
         for option, value in cases:

@@ -242,7 +242,7 @@ def queue_full(q):
 
 def quota_used_up(q):
     server, key = keyed(q, "rate=1/h"), {"Authorization": f"Bearer {KEY}"}
-    q.case.assertEqual(q.send(server, **key).status, 200)
+    q.case.assertEqual(ask(server, "GET", "/v1/models", headers=key).status, 200)
     return q.send(server, **key)
 
 
@@ -295,7 +295,7 @@ def not_allowed_elsewhere(q):
 
 BY_STATUS = {200: ok, 304: not_modified, 400: malformed, 401: unauthorized, 404: not_found,
              405: wrong_method, 406: not_acceptable, 413: body_too_large, 414: path_too_long,
-             415: media_type, 422: invalid, 429: queue_full, 431: headers_too_large, 500: internal,
+             415: media_type, 422: invalid, 429: quota_used_up, 431: headers_too_large, 500: internal,
              503: draining, 202: accepted, 410: gone, 504: too_late}
 PARTICULAR = {("put", "/v1/jobs/{id}", 200): job_twice,
               ("put", "/v1/jobs/{id}", 201): ok,
@@ -310,7 +310,10 @@ PARTICULAR = {("put", "/v1/jobs/{id}", 200): job_twice,
               ("get", "/v1/jobs/{id}/images/{i}", 304): job_not_modified,
               ("get", "/v1/jobs/{id}/images/{i}", 409): not_yet,
               ("post", "/v1/generate", 409): key_taken,
-              ("post", "/v1/quote", 429): quota_used_up,
+              **{("post", path, 429): queue_full
+                 for path in ("/v1/generate", "/v1/images/generations", "/sdapi/v1/txt2img")},
+              ("get", "/v1/generate", 429): queue_full,
+              ("put", "/v1/jobs/{id}", 429): queue_full,
               ("get", "/metrics", 404): elsewhere,
               ("get", "/assets/{name}", 200): asset,
               ("get", "/assets/{name}", 304): asset_not_modified,
