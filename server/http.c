@@ -468,11 +468,25 @@ static void publish(struct bw_exchange *x, int status, const struct bw_header *h
         go_on(x);
 }
 
+static ssize_t read_nothing(void *context, uint64_t position, char *out, size_t room)
+{
+    (void)context, (void)position, (void)out, (void)room;
+    return MHD_CONTENT_READER_END_OF_STREAM;
+}
+
+/* A 304 may only name the length that the whole answer would have (RFC 9110, section 8.6). */
+static struct MHD_Response *without_length(void)
+{
+    return MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, 1, read_nothing, NULL, NULL);
+}
+
 void bw_exchange_respond(struct bw_exchange *x, int status, const struct bw_header *headers,
                          char *body, size_t length)
 {
     assert(!x->response && !x->left);
-    x->response = MHD_create_response_from_buffer(length, body, MHD_RESPMEM_MUST_FREE);
+    x->response = status == MHD_HTTP_NOT_MODIFIED
+                      ? without_length()
+                      : MHD_create_response_from_buffer(length, body, MHD_RESPMEM_MUST_FREE);
     x->done.sent_bytes = length;
     publish(x, status, headers);
 }

@@ -322,7 +322,7 @@ class TestSilence(StreamCase):
 
     def test_is_filled(self):
         """A stream that waits its turn is kept alive with comments, which are no events."""
-        ahead = self.open({**ENDLESS, "n": 1})
+        ahead = self.open(ENDLESS)
         self.assertEqual([ahead.next().name, ahead.next().name], ["queued", "progress"])
         waiting = self.open(QUICK)
         self.assertEqual(waiting.next().name, "queued")
