@@ -52,21 +52,28 @@ static struct running *find_running(const struct bw_jobs *jobs, const char *owne
     return r;
 }
 
-/* The Job as text, as it is now. NULL without memory. */
-static char *describe(const struct bw_jobs *jobs, const struct bw_record *record)
+/* The Job as text: of a record that is over as it ended, or as far as the running job is. NULL
+ * without memory. */
+static char *describe(const struct bw_jobs *jobs, const struct bw_record *record,
+                      const struct running *r)
 {
-    const struct running *r = find_running(jobs, record->owner, record->id);
     const struct bw_order *o = r ? r->order : NULL;
     struct bw_job_view view = {.id = record->id,
                                .created_s = record->created_s,
-                               .finished_s = record->finished_s,
-                               .result = record->result,
+                               .finished_s = r ? 0 : record->finished_s,
+                               .result = r ? NULL : record->result,
                                .request = record->body,
                                .step = o ? o->steps_done : 0,
                                .steps = o ? o->request.count * o->jobs[0].plan.steps : 1};
-    if (record->finished_s)
+    if (view.finished_s)
         view.expires_s = record->finished_s + jobs->service->config->jobs_keep_s;
     return bw_job_render(&view);
+}
+
+/* The same, as it is now: a job is not over before its end is stored. */
+static char *describe_now(const struct bw_jobs *jobs, const struct bw_record *record)
+{
+    return describe(jobs, record, find_running(jobs, record->owner, record->id));
 }
 
 static const char *owner_of(struct bw_exchange *x)
@@ -83,7 +90,7 @@ static void respond(const struct bw_jobs *jobs, struct bw_exchange *x, int statu
         {status == 202 ? "Preference-Applied" : NULL, "respond-async"},
         {NULL, NULL}};
     snprintf(location, sizeof location, "/v1/jobs/%s", record->id);
-    bw_answer_json(x, status, headers, describe(jobs, record));
+    bw_answer_json(x, status, headers, describe_now(jobs, record));
 }
 
 /* ---- the course of a job ---- */
@@ -139,7 +146,7 @@ static void report(const struct running *r, const struct bw_record *record)
 {
     struct bw_request request;
     char traceparent[BW_TRACEPARENT_CHARS] = "";
-    char event[BW_OWNER_CHARS + BW_JOB_ID_CHARS + 24], *text = describe(r->jobs, record);
+    char event[BW_OWNER_CHARS + BW_JOB_ID_CHARS + 24], *text = describe(r->jobs, record, NULL);
     if (*r->trace.trace)
         bw_trace_context_render(&r->trace, traceparent);
     snprintf(event, sizeof event, "%s/%s/%lld", record->owner, record->id,
@@ -237,7 +244,7 @@ static void on_ended(struct bw_keeper *keeper, struct bw_order *order)
         struct bw_record finished = *record;
         finished.finished_s = r->end.finished_s;
         finished.result = r->end.result;
-        order->job_text = describe(r->jobs, &finished);
+        order->job_text = describe(r->jobs, &finished, NULL);
     }
     finish(r);
 }
@@ -464,7 +471,7 @@ void bw_jobs_get(struct bw_service *service, struct bw_exchange *x)
 {
     const struct bw_record *record = find(service, x);
     if (record)
-        bw_answer_json(x, 200, NULL, describe(service->jobs, record));
+        bw_answer_json(x, 200, NULL, describe_now(service->jobs, record));
 }
 
 void bw_jobs_delete(struct bw_service *service, struct bw_exchange *x)
@@ -486,10 +493,10 @@ static void follow(struct bw_jobs *jobs, struct bw_exchange *x, const struct bw_
                    int64_t seen)
 {
     struct running *r = find_running(jobs, record->owner, record->id);
-    if (record->outcome != BW_JOB_OPEN)
-        bw_replay_end(record, describe(jobs, record), seen, x);
-    else if (r && r->order)
+    if (r && r->order)
         bw_order_listen(r->order, x, BW_FORM_JOB_EVENTS, seen, NULL);
+    else if (record->outcome != BW_JOB_OPEN)
+        bw_replay_end(record, describe(jobs, record, NULL), seen, x);
     else
         refuse_waiting(x);
 }

@@ -73,14 +73,6 @@ static void release(struct bw_order *o)
     bw_order_discard(o);
 }
 
-void bw_order_let_go(struct bw_order *o)
-{
-    o->keeper = NULL;
-    release(o);
-}
-
-/* ---- events ---- */
-
 static bool is_stream(enum bw_form form)
 {
     return form == BW_FORM_EVENTS || form == BW_FORM_OPENAI_EVENTS || form == BW_FORM_JOB_EVENTS;
@@ -93,6 +85,15 @@ static void poke_streams(struct bw_order *o)
             bw_exchange_poke(l->exchange);
     }
 }
+
+void bw_order_let_go(struct bw_order *o)
+{
+    o->keeper = NULL;
+    poke_streams(o);
+    release(o);
+}
+
+/* ---- events ---- */
 
 /* Without memory the event is left out; the last one needs none. */
 static void add_event(struct bw_order *o, struct bw_event event)
@@ -169,7 +170,7 @@ static void listener_left(void *context)
         release(o);
 }
 
-/* What a stream has to say by now. */
+/* What a stream has to say by now. A job is not over before its keeper has stored the end. */
 static enum bw_stream pull(void *context, struct bw_buf *out)
 {
     struct bw_listener *l = context;
@@ -182,13 +183,14 @@ static enum bw_stream pull(void *context, struct bw_buf *out)
         else
             bw_event_render(out, &o->events[l->seen]);
     }
-    if (o->ended)
+    bool over = o->ended && !(l->form == BW_FORM_JOB_EVENTS && o->keeper);
+    if (over)
         bw_answer_last_event(l, out);
     else if (l->ping && !out->length_bytes)
         bw_event_ping(out);
     l->ping = false;
     l->sent_ms = out->length_bytes ? bw_now_ms() : l->sent_ms;
-    if (!o->ended)
+    if (!over)
         return BW_STREAM_OPEN;
     drop_listener(l);
     release(o);
