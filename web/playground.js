@@ -198,8 +198,8 @@ function showQuote(answer) {
     return;
   }
   const { total_ms: total, queue_ms: queue } = answer.predicted;
-  const waiting = queue >= 50 ? `, ${duration(queue)} of it waiting` : '';
-  const loss = answer.excess_loss > 0 ? `, gives up ${percent(answer.excess_loss)}` : ' at full quality';
+  const waiting = queue >= 50 ? ` (${duration(queue)} of it waiting)` : '';
+  const loss = answer.excess_loss > 0 ? `; gives up ${percent(answer.excess_loss)}` : ', at full quality';
   showEstimate(`About ${duration(total)}${waiting}${loss}`);
 }
 
