@@ -47,7 +47,7 @@ function decoded(target) {
 function* candidates(method, target) {
   const path = decoded(target);
   const own = patterns.find(({ pattern }) => pattern.test(path))?.path;
-  const wanted = method === "HEAD" ? "get" : method.toLowerCase();
+  const wanted = METHODS.find((one) => one.toUpperCase() === (method === "HEAD" ? "GET" : method)); // "get" is another
   if (own && api.paths[own][wanted]) {
     yield [wanted, own];
   } else {
