@@ -12,7 +12,7 @@
 
 enum { REPLAY_HEADER_LIMIT = 4096 };
 
-static void refuse_for_memory(struct bw_exchange *x)
+void bw_answer_no_memory(struct bw_exchange *x)
 {
     struct bw_err err = {0};
     bw_err_set(&err, BW_ENOMEM, "out of memory for the answer");
@@ -27,7 +27,7 @@ void bw_answer_json(struct bw_exchange *x, int status, const struct bw_header *e
     if (body)
         bw_exchange_respond(x, status, headers, body, strlen(body));
     else
-        refuse_for_memory(x);
+        bw_answer_no_memory(x);
 }
 
 /* ---- entity tags ---- */
@@ -91,7 +91,7 @@ static void answer_image(struct bw_exchange *x, const struct bw_generation *resu
     char *bytes = malloc(image->size_bytes), *replay = bw_request_render(&result->request);
     if (!bytes) {
         free(replay);
-        refuse_for_memory(x);
+        bw_answer_no_memory(x);
         return;
     }
     memcpy(bytes, image->bytes, image->size_bytes);

@@ -33,6 +33,9 @@ const char *bw_answer_lasting(const struct bw_order *order);
  * picture; false if it has not. */
 bool bw_answer_not_modified(struct bw_exchange *exchange, const char *etag, const char *lasting);
 
+/* Answer 500: there is no memory for the answer. */
+void bw_answer_no_memory(struct bw_exchange *exchange);
+
 /* Answer with a text of JSON (heap memory, which passes), or 500 if it is NULL. `extra`: NULL, or
  * up to two more fields, ended by a NULL name. */
 void bw_answer_json(struct bw_exchange *exchange, int status, const struct bw_header *extra,

@@ -27,8 +27,7 @@ static void refuse(struct bw_exchange *x, const struct bw_err *err)
     bw_exchange_refuse(x, bw_problem_of(err), err, NULL);
 }
 
-/* No new work is taken; true if that was said. */
-static bool refuse_draining(struct bw_service *service, struct bw_exchange *x)
+bool bw_generate_refuse_draining(struct bw_service *service, struct bw_exchange *x)
 {
     struct bw_err err = {0};
     if (!bw_http_is_draining(service->http))
@@ -44,7 +43,7 @@ static bool refuse_early(struct bw_service *service, struct bw_exchange *x)
     struct bw_err err = {0};
     const char *type = bw_exchange_header(x, "Content-Type");
     char media[32] = "";
-    if (refuse_draining(service, x))
+    if (bw_generate_refuse_draining(service, x))
         return true;
     if (type)
         snprintf(media, sizeof media, "%.*s", (int)strcspn(type, "; \t"), type);
@@ -301,10 +300,11 @@ static bool known_already(struct bw_service *service, struct bw_exchange *x,
 {
     char etag[BW_ETAG_CHARS];
     const struct bw_model *model = o->served->model;
+    if (o->request.picture.skip.kind == BW_SKIP_AUTO)
+        return false;
     struct bw_request effective = bw_effective_request(&o->request, &o->jobs[0].plan, &model->arch);
     bw_answer_etag(service, model, &effective, etag);
-    return o->request.picture.skip.kind != BW_SKIP_AUTO &&
-           bw_answer_not_modified(x, etag, bw_answer_lasting(o));
+    return bw_answer_not_modified(x, etag, bw_answer_lasting(o));
 }
 
 void bw_generate_handle_get(struct bw_service *service, struct bw_exchange *x)
@@ -313,7 +313,7 @@ void bw_generate_handle_get(struct bw_service *service, struct bw_exchange *x)
     struct bw_err err = {0};
     const char *offers[5];
     enum bw_format formats[5];
-    if (refuse_draining(service, x))
+    if (bw_generate_refuse_draining(service, x))
         return;
     if (bw_request_from_query(&request, query_pair, x, &err)) {
         refuse(x, &err);

@@ -20,6 +20,9 @@ void bw_generate_sd_progress(struct bw_service *service, struct bw_exchange *exc
 /* POST /v1/quote: what the same body would meet at /v1/generate. */
 void bw_generate_quote(struct bw_service *service, struct bw_exchange *exchange);
 
+/* No new work is taken; true if that was said. */
+bool bw_generate_refuse_draining(struct bw_service *service, struct bw_exchange *exchange);
+
 /* The pieces that jobs are made of as well. Each answers the exchange if it fails. */
 
 /* Read the body of a request for pictures; false if it was refused. */

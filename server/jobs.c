@@ -299,8 +299,7 @@ static int make_fingerprint(const struct bw_request *request, char out[BW_SHA256
 {
     char *text = bw_request_render(request);
     struct bw_buf all = {0};
-    bw_buf_addf(&all, "%s %d %.17g %d", text ? text : "", request->seeded, request->deadline_ms,
-                (int)request->priority);
+    bw_buf_addf(&all, "%s %d", text ? text : "", request->seeded);
     int code = text && !all.failed ? BW_OK : BW_ENOMEM;
     if (!code)
         bw_digest(all.data, all.length_bytes, out);

@@ -30,13 +30,6 @@ static void client_left(void *context)
     ((struct replay *)context)->exchange = NULL;
 }
 
-static void refuse_for_memory(struct bw_exchange *x)
-{
-    struct bw_err err = {0};
-    bw_err_set(&err, BW_ENOMEM, "out of memory for the answer");
-    bw_exchange_refuse(x, BW_PROBLEM_INTERNAL, &err, NULL);
-}
-
 /* A stream that consists of its last event; `data` passes. */
 static void respond_event(struct bw_exchange *x, enum bw_event_kind kind, char *data)
 {
@@ -52,7 +45,7 @@ static void respond_event(struct bw_exchange *x, enum bw_event_kind kind, char *
         return;
     }
     bw_buf_release(&out);
-    refuse_for_memory(x);
+    bw_answer_no_memory(x);
 }
 
 /* All pictures of the record are there: answer as when they were new. */
@@ -124,7 +117,7 @@ static void fetch(struct bw_store *store, const struct bw_record *record, int fi
     struct replay *r = malloc(sizeof *r);
     if (!r) {
         free(from.result);
-        refuse_for_memory(x);
+        bw_answer_no_memory(x);
         return;
     }
     *r = from;
@@ -147,7 +140,7 @@ void bw_replay(struct bw_store *store, const struct bw_record *record, struct bw
     char *text = completed ? strdup(record->result)
                            : bw_job_problem(record->result, bw_exchange_id(x), &status);
     if (!text)
-        refuse_for_memory(x);
+        bw_answer_no_memory(x);
     else if (completed)
         fetch(store, record, 0, record->picture_count,
               (struct replay){.form = form, .result = text}, x);

@@ -43,13 +43,8 @@ static void handle_livez(struct bw_service *service, struct bw_exchange *x)
 
 static void handle_readyz(struct bw_service *service, struct bw_exchange *x)
 {
-    struct bw_err err = {0};
-    if (!bw_http_is_draining(service->http)) {
+    if (!bw_generate_refuse_draining(service, x))
         respond_status(x, "ready");
-        return;
-    }
-    bw_err_set(&err, BW_EBUSY, "no new work is taken; another replica may");
-    bw_exchange_refuse(x, BW_PROBLEM_DRAINING, &err, &(struct bw_header){"Retry-After", "1"});
 }
 
 static void handle_metrics(struct bw_service *service, struct bw_exchange *x)
