@@ -1,6 +1,7 @@
 /* One function for each form; pictures are copied, since several listeners may want them. */
 #include "server/answer.h"
 
+#include "api/accept.h"
 #include "api/etag.h"
 #include "api/openai.h"
 #include "base/clock.h"
@@ -44,6 +45,20 @@ void bw_answer_etag(const struct bw_service *service, const struct bw_model *mod
     snprintf(etag, BW_ETAG_CHARS, "\"%s\"", digest);
     free(request);
     bw_buf_release(&all);
+}
+
+int bw_answer_choose(struct bw_exchange *x, const char *const *offers, int count,
+                     const char *reason)
+{
+    char accept[BW_HEADERS_LIMIT];
+    bw_exchange_list(x, "Accept", accept, sizeof accept);
+    int chosen = bw_accept_choose(accept, offers, count);
+    if (chosen < 0) {
+        struct bw_err err = {0};
+        bw_err_set(&err, BW_ERANGE, "%s", reason);
+        bw_exchange_refuse(x, BW_PROBLEM_NOT_ACCEPTABLE, &err, NULL);
+    }
+    return chosen;
 }
 
 bool bw_answer_not_modified(struct bw_exchange *x, const char *etag, const char *lasting)

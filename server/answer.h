@@ -29,6 +29,11 @@ void bw_answer_etag(const struct bw_service *service, const struct bw_model *mod
  * service may the same address mean another picture. */
 const char *bw_answer_lasting(const struct bw_order *order);
 
+/* The index of the offered media type that the client prefers (see bw_accept_choose()). None: -1,
+ * and the exchange is refused with 406 and `reason`. */
+int bw_answer_choose(struct bw_exchange *exchange, const char *const *offers, int count,
+                     const char *reason);
+
 /* Answer 304 if the client has what this tag names, saying of it what Cache-Control says with the
  * picture; false if it has not. */
 bool bw_answer_not_modified(struct bw_exchange *exchange, const char *etag, const char *lasting);

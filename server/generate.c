@@ -2,7 +2,6 @@
  * admitted; who is answered from it, and how, is said last. */
 #include "server/generate.h"
 
-#include "api/accept.h"
 #include "api/openai.h"
 #include "api/response.h"
 #include "base/clock.h"
@@ -68,20 +67,6 @@ bool bw_generate_read(struct bw_service *service, struct bw_exchange *x, struct 
     return false;
 }
 
-static int choose(const struct bw_exchange *x, const char *const *offers, int count)
-{
-    char accept[BW_HEADERS_LIMIT];
-    bw_exchange_list(x, "Accept", accept, sizeof accept);
-    return bw_accept_choose(accept, offers, count);
-}
-
-static void refuse_form(struct bw_exchange *x, const char *reason)
-{
-    struct bw_err err = {0};
-    bw_err_set(&err, BW_ERANGE, "%s", reason);
-    bw_exchange_refuse(x, BW_PROBLEM_NOT_ACCEPTABLE, &err, NULL);
-}
-
 /* The image formats that the request leaves open, as offers. */
 static int offer_images(const struct bw_request *r, const char **offers, enum bw_format *formats)
 {
@@ -102,14 +87,13 @@ int bw_generate_form(struct bw_exchange *x, struct bw_request *r)
     int images = offer_images(r, offers, formats);
     offers[images] = "application/json";
     offers[images + 1] = "text/event-stream";
-    int chosen = choose(x, offers, images + 2);
-    if (chosen < 0) {
-        refuse_form(x, r->count > 1
-                           ? "several pictures come as application/json or text/event-stream only"
-                           : "a picture comes as image/jpeg, image/png or image/webp (field format "
-                             "allowing), as application/json or as text/event-stream");
+    int chosen = bw_answer_choose(
+        x, offers, images + 2,
+        r->count > 1 ? "several pictures come as application/json or text/event-stream only"
+                     : "a picture comes as image/jpeg, image/png or image/webp (field format "
+                       "allowing), as application/json or as text/event-stream");
+    if (chosen < 0)
         return -1;
-    }
     r->format = chosen < images ? formats[chosen] : other;
     return chosen < images ? BW_FORM_IMAGE : chosen == images ? BW_FORM_JSON : BW_FORM_EVENTS;
 }
@@ -319,11 +303,11 @@ void bw_generate_handle_get(struct bw_service *service, struct bw_exchange *x)
         refuse(x, &err);
         return;
     }
-    int chosen = choose(x, offers, offer_images(&request, offers, formats));
-    if (chosen < 0) {
-        refuse_form(x, "a picture with an address comes as image/jpeg, image/png or image/webp");
+    int chosen =
+        bw_answer_choose(x, offers, offer_images(&request, offers, formats),
+                         "a picture with an address comes as image/jpeg, image/png or image/webp");
+    if (chosen < 0)
         return;
-    }
     request.format = formats[chosen];
     struct bw_order *o = prepare(service, bw_exchange_client(x), &request, false, &err);
     if (!o)
@@ -391,12 +375,10 @@ void bw_generate_handle_openai(struct bw_service *service, struct bw_exchange *x
         return;
     }
     bool stream = asked.stream;
-    if (choose(x, offers, stream ? 2 : 1) < 0) {
-        refuse_form(x, stream ? "with \"stream\" pictures come as text/event-stream"
-                              : "pictures come in application/json here");
-        return;
-    }
-    if (!find_class(service, x, &asked.request, asked.prompt))
+    if (bw_answer_choose(x, offers, stream ? 2 : 1,
+                         stream ? "with \"stream\" pictures come as text/event-stream"
+                                : "pictures come in application/json here") < 0 ||
+        !find_class(service, x, &asked.request, asked.prompt))
         return;
     struct bw_order *o = bw_generate_order(service, x, &asked.request, stream);
     if (o)
@@ -417,9 +399,8 @@ void bw_generate_handle_sdapi(struct bw_service *service, struct bw_exchange *x)
         bw_err_set(&err, BW_ENOMEM, "out of memory");
     if (!asked || bw_txt2img_parse(asked, body, length, &err)) {
         refuse(x, &err);
-    } else if (choose(x, offer, 1) < 0) {
-        refuse_form(x, "pictures come in application/json here");
-    } else if (find_class(service, x, &asked->request, asked->prompt)) {
+    } else if (!bw_answer_choose(x, offer, 1, "pictures come in application/json here") &&
+               find_class(service, x, &asked->request, asked->prompt)) {
         asked->request.partial_images = SD_PREVIEWS;
         o = prepare(service, bw_exchange_client(x), &asked->request, true, &err);
         if (o) {

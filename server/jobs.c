@@ -3,7 +3,6 @@
  * and when that is done the order is let go and the running job is gone. */
 #include "server/jobs.h"
 
-#include "api/accept.h"
 #include "api/events.h"
 #include "api/job.h"
 #include "api/prefer.h"
@@ -504,20 +503,16 @@ void bw_jobs_events(struct bw_service *service, struct bw_exchange *x)
 {
     static const char *const offer[] = {"text/event-stream"};
     struct bw_err err = {0};
-    char accept[BW_HEADERS_LIMIT];
     int64_t seen;
     const struct bw_record *record = find(service, x);
     if (!record)
         return;
-    bw_exchange_list(x, "Accept", accept, sizeof accept);
-    if (bw_accept_choose(accept, offer, 1) < 0) {
-        bw_err_set(&err, BW_ERANGE, "events come as text/event-stream");
-        bw_exchange_refuse(x, BW_PROBLEM_NOT_ACCEPTABLE, &err, NULL);
-    } else if (bw_event_last_id(bw_exchange_header(x, "Last-Event-ID"), &seen, &err)) {
+    if (bw_answer_choose(x, offer, 1, "events come as text/event-stream") < 0)
+        return;
+    if (bw_event_last_id(bw_exchange_header(x, "Last-Event-ID"), &seen, &err))
         bw_exchange_refuse(x, bw_problem_of(&err), &err, NULL);
-    } else {
+    else
         follow(service->jobs, x, record, seen);
-    }
 }
 
 void bw_jobs_image(struct bw_service *service, struct bw_exchange *x)

@@ -2,7 +2,6 @@
  * when it is asked for; the record may be gone when the pictures are there. */
 #include "server/replay.h"
 
-#include "api/accept.h"
 #include "api/job.h"
 #include "server/answer.h"
 
@@ -155,14 +154,10 @@ void bw_replay_picture(struct bw_store *store, const struct bw_record *record, i
 {
     struct replay from = {0};
     const char *const offer = record->pictures[i].media_type;
-    char accept[BW_HEADERS_LIMIT];
-    bw_exchange_list(x, "Accept", accept, sizeof accept);
-    if (bw_accept_choose(accept, &offer, 1) < 0) {
-        struct bw_err err = {0};
-        bw_err_set(&err, BW_ERANGE, "this picture comes as %s", offer);
-        bw_exchange_refuse(x, BW_PROBLEM_NOT_ACCEPTABLE, &err, NULL);
+    char reason[BW_MEDIA_TYPE_CHARS + 32];
+    snprintf(reason, sizeof reason, "this picture comes as %s", offer);
+    if (bw_answer_choose(x, &offer, 1, reason) < 0)
         return;
-    }
     snprintf(from.media_type, sizeof from.media_type, "%s", offer);
     snprintf(from.etag, sizeof from.etag, "\"%s\"", record->pictures[i].etag);
     if (!bw_answer_not_modified(x, from.etag, picture_lasting))
