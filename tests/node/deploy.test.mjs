@@ -116,11 +116,15 @@ test("compose.yaml: nothing may more than it has to", () => {
   }
 });
 
-test("compose.yaml: nginx is told of the service's replicas and their port", async () => {
+test("compose.yaml: nginx is told of every replica, by its container's name, and of its port", async () => {
   const upstream = await read(DEPLOY, "compose/brickwork_upstream.conf");
-  const servers = [...upstream.matchAll(/^server (\S+):(\d+) (.*);$/gm)].map((m) => m.slice(1));
-  assert.deepEqual(servers, [["brickwork", exposed, "resolve max_fails=0"]]);
-  assert.ok(compose.services.brickwork && compose.services.brickwork.deploy.replicas > 1);
+  const servers = [...upstream.matchAll(/^server (\S+) (.*);$/gm)].map((m) => m.slice(1));
+  const expected = Array.from({ length: compose.services.brickwork.deploy.replicas }, (_, i) =>
+    [`${compose.name}-brickwork-${i + 1}:${exposed}`, "resolve max_fails=0"]);
+  assert.deepEqual(servers, expected);
+  const mounts = compose.services.nginx.volumes.map((volume) => volume.split(":"));
+  assert.ok(mounts.some(([file, place]) =>
+    file === "./compose/brickwork_upstream.conf" && place === "/etc/nginx/brickwork_upstream.conf"));
 });
 
 /* ---- Kubernetes ---- */
