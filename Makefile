@@ -36,7 +36,7 @@ NODE_MODULES  := tests/node/node_modules/.package-lock.json
 UNIT_PROGRAMS := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(UNITS))
 FUZZ_PROGRAMS := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(FUZZ))
 
-.PHONY: all help demo test check asan tsan fuzz clean install tests \
+.PHONY: all help demo test check asan tsan fuzz container clean install tests \
         packages-build packages-demo packages-test packages-check
 .DELETE_ON_ERROR:
 
@@ -49,6 +49,7 @@ help:
 	@echo "make check      format, warnings as errors, headers, dependencies, sizes"
 	@echo "make asan tsan  build with sanitizers into build/asan, build/tsan"
 	@echo "make fuzz       run every fuzz target for FUZZ_SECONDS (clang) each"
+	@echo "make container  build the image and prove what it promises, without a Docker engine (root)"
 	@echo "make install    into PREFIX ($(PREFIX))"
 
 demo: packages-demo
@@ -75,6 +76,9 @@ FUZZ_SECONDS ?= 60
 fuzz: $(BUILD)/generated/openapi.json
 	@tools/install.sh clang libclang-rt-14-dev
 	@tests/fuzz/run.sh $(BUILD)/libfuzzer $(FUZZ_SECONDS) "$(BASE) $(FUZZED)" "$(LDLIBS)"
+
+container:
+	@deploy/container.sh $(BUILD)/container
 
 tests: $(UNIT_PROGRAMS) $(FUZZ_PROGRAMS) $(BUILD)/fault.so
 

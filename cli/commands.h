@@ -13,6 +13,7 @@ int bw_cmd_info(int count, char **arguments);
 int bw_cmd_bench(int count, char **arguments);
 int bw_cmd_denoise(int count, char **arguments);
 int bw_cmd_offer_load(int count, char **arguments);
+int bw_cmd_health(int count, char **arguments);
 
 /* Threads to compute with: what the machine has, or what an option asks for (BW_ERANGE). */
 int bw_cmd_all_cores(void);

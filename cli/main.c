@@ -17,6 +17,7 @@ static const struct {
     {"bench", bw_cmd_bench, "measure the machine's limits and how close the engine comes"},
     {"load", bw_cmd_offer_load,
      "send requests to a server at a given rate and measure its answers"},
+    {"health", bw_cmd_health, "say whether a server is ready for requests"},
     {"denoise", bw_cmd_denoise, "replay a recorded case, for comparison with the reference"},
 };
 
