@@ -78,7 +78,7 @@ fuzz: $(BUILD)/generated/openapi.json
 	@tests/fuzz/run.sh $(BUILD)/libfuzzer $(FUZZ_SECONDS) "$(BASE) $(FUZZED)" "$(LDLIBS)"
 
 container:
-	@deploy/container.sh $(BUILD)/container
+	@deploy/container.sh
 
 tests: $(UNIT_PROGRAMS) $(FUZZ_PROGRAMS) $(BUILD)/fault.so
 
