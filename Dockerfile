@@ -13,8 +13,8 @@ RUN make -j"$(nproc)" CFLAGS=-O3 all && make install CFLAGS=-O3 DESTDIR=/out && 
 
 FROM docker.io/library/debian:bookworm-slim
 
-# The libraries that the two programs are linked with. OpenBLAS with threads of its own, which the engine keeps at
-# one: Debian's serial build is as large, and the tests run with this one.
+# The libraries that the two programs are linked with. OpenBLAS is the one the tests run with; Debian's without threads
+# is as large.
 RUN apt-get update -qq \
  && apt-get install -y -qq --no-install-recommends \
         libcurl4 libjansson4 libjpeg62-turbo libmicrohttpd12 libnettle8 libopenblas0-pthread libpng16-16 libuv1 \
@@ -32,6 +32,8 @@ RUN brickworkd --version && brickwork info >/dev/null
 USER 10001:10001
 WORKDIR /
 ENV BRICKWORK_LISTEN=0.0.0.0:8080
+# The engine keeps OpenBLAS at one thread, but only this keeps it from starting one for every core of the machine.
+ENV OPENBLAS_NUM_THREADS=1
 EXPOSE 8080
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=3s --start-period=30s --retries=3 \

@@ -52,7 +52,8 @@ const portOf = (address) => Number(address.split(":").at(-1));
 
 const dockerfile = await read(ROOT, "Dockerfile");
 const final = dockerfile.slice(dockerfile.lastIndexOf("\nFROM "));
-const imageEnvironment = Object.fromEntries([...final.matchAll(/^ENV (\w+)=(\S+)$/gm)].map((m) => m.slice(1)));
+const imageEnvironment = Object.fromEntries(
+  [...final.matchAll(/^ENV (BRICKWORK_\w+)=(\S+)$/gm)].map((found) => found.slice(1)));
 const [, exposed] = /^EXPOSE (\d+)$/m.exec(final);
 const [, uid, gid] = /^USER (\d+):(\d+)$/m.exec(final);
 
