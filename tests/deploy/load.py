@@ -13,6 +13,7 @@ import uuid
 BODY = {"steps": 4, "seed": 7, "class": 1, "format": "png"}
 JSON = {"Content-Type": "application/json"}
 PATIENCE_S = 60
+ATTEMPTS = 10
 PAUSE_S = 0.02  # of a client that polls
 
 
@@ -82,6 +83,46 @@ def asynchronous(load, client):
     load.finish_job(client, headers["Location"])
 
 
+def patient_stream(load, client):
+    """A stream that is asked for again if it breaks off: what has begun cannot be moved."""
+    for _ in range(ATTEMPTS):
+        try:
+            return stream(load, client)
+        except (Failure, OSError, http.client.HTTPException):
+            load.come_again()
+            client.close()
+    raise Failure("a stream broke off again and again")
+
+
+def patient_job(load, client):
+    """A job whose client comes again after a 503 that says when, as it may: all its requests are idempotent."""
+    path = f"/v1/jobs/{uuid.uuid4().hex}"
+    load.insist(client, (200, 201), "PUT", path, load.body)
+    load.finish_job(Patient(load, client), path)
+
+
+class Patient:
+    """The client of a patient_job."""
+
+    def __init__(self, load, client):
+        self.load, self.client = load, client
+
+    def expect(self, status, *question):
+        return self.load.insist(self.client, (status,), *question)
+
+
+def refusable(load, client):
+    """A picture, or 429 with Retry-After, which has to be the service's own."""
+    status, headers, data = client.ask("POST", "/v1/generate", load.body, {"Accept": "image/png"})
+    if status == 200:
+        load.compare(data)
+    elif status == 429 and headers["Retry-After"] and headers["Content-Type"] == "application/problem+json":
+        with load.lock:
+            load.refused[json.loads(data)["type"].rpartition(":")[2]] += 1
+    else:
+        raise Failure(f"{status} {data[:200]!r}")
+
+
 class Load:
     """`kinds` maps functions as above to how many clients do that, over and over, until stop()."""
 
@@ -89,7 +130,7 @@ class Load:
         self.address, self.body = address, body or BODY
         self.stopping = threading.Event()
         self.lock = threading.Lock()
-        self.served = collections.Counter()
+        self.served, self.refused, self.again = collections.Counter(), collections.Counter(), 0
         self.failures, self.slowest_s = [], collections.Counter()
         client = Client(address)
         _, self.reference = client.expect(200, "POST", "/v1/generate", self.body,
@@ -116,6 +157,22 @@ class Load:
             time.sleep(PAUSE_S)
         _, data = client.expect(200, "GET", f"{path}/images/0")
         self.compare(data)
+
+    def come_again(self):
+        with self.lock:
+            self.again += 1
+
+    def insist(self, client, statuses, *question):
+        """Ask again while the answer is 503 with Retry-After."""
+        for _ in range(ATTEMPTS):
+            status, headers, data = client.ask(*question)
+            if status in statuses:
+                return headers, data
+            if status != 503 or not headers["Retry-After"]:
+                break
+            self.come_again()
+            time.sleep(float(headers["Retry-After"]))
+        raise Failure(f"{question[0]} {question[1]}: {status} {data[:200]!r}")
 
     def run(self, kind):
         client = Client(self.address)
