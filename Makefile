@@ -20,14 +20,14 @@ PACKAGES_BUILD := gcc make libc6-dev libmicrohttpd-dev libuv1-dev libjansson-dev
                   libjpeg62-turbo-dev libpng-dev libwebp-dev nettle-dev libcurl4-openssl-dev \
                   python3 python3-yaml
 PACKAGES_DEMO  := $(PACKAGES_BUILD) python3-pil
-PACKAGES_TEST  := $(PACKAGES_BUILD) python3-pil python3-numpy curl qemu-user nginx-light nodejs npm chromium \
-                  fonts-dejavu-core
+PACKAGES_TEST  := $(PACKAGES_BUILD) python3-pil python3-numpy curl qemu-user nginx-light openssl systemd nodejs npm \
+                  chromium fonts-dejavu-core
 PACKAGES_CHECK := $(PACKAGES_BUILD) clang-format
 
 BASE   := $(wildcard base/*.c engine/*.c engine/kernels/*.c image/*.c api/*.c)
 SERVER := $(wildcard server/*.c) server/asset_bytes.S
 CLI    := $(wildcard cli/*.c)
-FUZZED := $(addprefix server/,allow.c config.c cors.c keys.c listen.c peers.c record.c signature.c trace_context.c)
+FUZZED := $(addprefix server/,allow.c config.c cors.c keys.c listen.c peers.c record.c signature.c supervisor.c trace_context.c)
 UNITS  := $(wildcard tests/unit/*.c)
 FUZZ   := $(wildcard tests/fuzz/fuzz_*.c)
 
@@ -36,7 +36,7 @@ NODE_MODULES  := tests/node/node_modules/.package-lock.json
 UNIT_PROGRAMS := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(UNITS))
 FUZZ_PROGRAMS := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(FUZZ))
 
-.PHONY: all help demo test check asan tsan fuzz container clean install tests \
+.PHONY: all help demo test check asan tsan fuzz container prove-nginx clean install tests \
         packages-build packages-demo packages-test packages-check
 .DELETE_ON_ERROR:
 
@@ -50,6 +50,7 @@ help:
 	@echo "make asan tsan  build with sanitizers into build/asan, build/tsan"
 	@echo "make fuzz       run every fuzz target for FUZZ_SECONDS (clang) each"
 	@echo "make container  build the image and prove what it promises, without a Docker engine (root)"
+	@echo "make prove-nginx  replicas behind nginx restarted, killed, frozen, overloaded: the table"
 	@echo "make install    into PREFIX ($(PREFIX))"
 
 demo: packages-demo
@@ -79,6 +80,9 @@ fuzz: $(BUILD)/generated/openapi.json
 
 container:
 	@deploy/container.sh
+
+prove-nginx: packages-test $(BUILD)/brickworkd
+	@BRICKWORK_BUILD=$(BUILD) $(PYTHON) tests/deploy/proof.py
 
 tests: $(UNIT_PROGRAMS) $(FUZZ_PROGRAMS) $(BUILD)/fault.so
 

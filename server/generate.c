@@ -29,7 +29,7 @@ static void refuse(struct bw_exchange *x, const struct bw_err *err)
 bool bw_generate_refuse_draining(struct bw_service *service, struct bw_exchange *x)
 {
     struct bw_err err = {0};
-    if (!bw_http_is_draining(service->http))
+    if (!bw_http_is_draining(service->http) || service->outlived)
         return false;
     bw_err_set(&err, BW_EBUSY, "no new work is taken; another replica may");
     bw_exchange_refuse(x, BW_PROBLEM_DRAINING, &err, &(struct bw_header){"Retry-After", "1"});

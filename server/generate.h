@@ -20,7 +20,9 @@ void bw_generate_sd_progress(struct bw_service *service, struct bw_exchange *exc
 /* POST /v1/quote: what the same body would meet at /v1/generate. */
 void bw_generate_quote(struct bw_service *service, struct bw_exchange *exchange);
 
-/* No new work is taken; true if that was said. */
+/* No new work is taken; true if that was said. Where another process goes on with the listening
+ * socket nobody is sent away: each connection has the request that is on its way answered, and is
+ * then closed. */
 bool bw_generate_refuse_draining(struct bw_service *service, struct bw_exchange *exchange);
 
 /* The pieces that jobs are made of as well. Each answers the exchange if it fails. */

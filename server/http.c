@@ -143,14 +143,22 @@ static void on_connection(void *context, struct MHD_Connection *mhd, void **slot
     }
 }
 
-/* A client that sends its request drop by drop, or rests too long, loses its connection. */
+/* Has the client sent what was not read yet? */
+static bool has_news(const struct connection *c)
+{
+    char byte;
+    return recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
+}
+
+/* A client that sends its request drop by drop, or rests too long, loses its connection. One that
+ * merely rests while we drain loses it only if no request has come meanwhile. */
 static void sweep(void *context)
 {
     struct bw_http *http = context;
     double now = bw_now_ms();
     bool impatient = http->drain_ms && now - http->drain_ms > IDLE_GRACE_MS;
     for (struct connection *c = http->connections.next; c != &http->connections; c = c->next) {
-        if (!c->busy && (now > c->deadline_ms || impatient)) {
+        if (!c->busy && (now > c->deadline_ms || (impatient && !has_news(c)))) {
             c->deadline_ms = now + http->limits.request_timeout_ms;
             shutdown(c->fd, SHUT_RDWR);
         }

@@ -1,10 +1,11 @@
 /* The socket is opened here rather than by the HTTP library for the sake of its error messages, and
- * so that it can one day come from elsewhere. */
+ * because it may come from elsewhere. */
 #include "server/listen.h"
 
 #include "base/text.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <stdio.h>
@@ -67,6 +68,25 @@ int bw_listen(const char *address, int *fd, struct bw_err *err)
     }
     freeaddrinfo(found);
     return code;
+}
+
+static int option_of(int fd, int option)
+{
+    int value = -1;
+    socklen_t length = sizeof value;
+    return getsockopt(fd, SOL_SOCKET, option, &value, &length) ? -1 : value;
+}
+
+int bw_listen_adopt(int fd, struct bw_err *err)
+{
+    int family = option_of(fd, SO_DOMAIN), flags = fcntl(fd, F_GETFL);
+    if ((family != AF_INET && family != AF_INET6) || option_of(fd, SO_PROTOCOL) != IPPROTO_TCP ||
+        option_of(fd, SO_ACCEPTCONN) != 1)
+        return bw_err_set(err, BW_ERANGE, "descriptor %d, handed in, is not a listening TCP socket",
+                          fd);
+    if (fcntl(fd, F_SETFL, flags | O_NONBLOCK) || fcntl(fd, F_SETFD, FD_CLOEXEC))
+        return bw_err_set(err, BW_EIO, "descriptor %d: %s", fd, strerror(errno));
+    return BW_OK;
 }
 
 void bw_listen_address(int fd, char text[BW_ADDRESS_CHARS])

@@ -13,6 +13,10 @@ enum { BW_ADDRESS_CHARS = 128 };
  * caller closes *fd. BW_ERANGE: not such an address; BW_EIO: the system refuses it. */
 int bw_listen(const char *address, int *fd, struct bw_err *err);
 
+/* Take over a descriptor that is said to be such a socket: make it non-blocking and keep it from
+ * programs that are started. BW_ERANGE: it is not a listening TCP socket. */
+int bw_listen_adopt(int fd, struct bw_err *err);
+
 /* Only the check of the address. */
 int bw_listen_check(const char *address, struct bw_err *err);
 

@@ -30,6 +30,12 @@ struct work {
     void *context;
 };
 
+struct child {
+    uv_process_t process;
+    bw_loop_fn *gone;
+    void *context;
+};
+
 struct signal_watch {
     uv_signal_t signal;
     bw_loop_fn *fn;
@@ -154,6 +160,40 @@ int bw_loop_on_signal(struct bw_loop *loop, int number, bw_loop_fn *fn, void *co
         uv_close((uv_handle_t *)&watch->signal, release);
         return bw_err_set(err, BW_EIO, "signal %d: %s", number, uv_strerror(failed));
     }
+    return BW_OK;
+}
+
+static void on_exit_of(uv_process_t *process, int64_t status, int signal)
+{
+    struct child *child = process->data;
+    (void)status, (void)signal;
+    child->gone(child->context);
+    uv_close((uv_handle_t *)process, release);
+}
+
+int bw_loop_spawn(struct bw_loop *loop, char **arguments, char **environment, const int *fds,
+                  int count, bw_loop_fn *gone, void *context, int *pid, struct bw_err *err)
+{
+    uv_stdio_container_t streams[5];
+    for (int i = 0; i < 3 + count; i++)
+        streams[i] =
+            (uv_stdio_container_t){.flags = UV_INHERIT_FD, .data.fd = i < 3 ? i : fds[i - 3]};
+    const uv_process_options_t options = {.exit_cb = on_exit_of,
+                                          .file = arguments[0],
+                                          .args = arguments,
+                                          .env = environment,
+                                          .stdio_count = 3 + count,
+                                          .stdio = streams};
+    struct child *child = calloc(1, sizeof *child);
+    if (!child)
+        return bw_err_set(err, BW_ENOMEM, "out of memory");
+    *child = (struct child){.process.data = child, .gone = gone, .context = context};
+    int failed = uv_spawn(&loop->uv, &child->process, &options);
+    if (failed) {
+        uv_close((uv_handle_t *)&child->process, release); // even then, says its manual
+        return bw_err_set(err, BW_EIO, "%s: %s", arguments[0], uv_strerror(failed));
+    }
+    *pid = child->process.pid;
     return BW_OK;
 }
 

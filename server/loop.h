@@ -39,6 +39,12 @@ int bw_loop_work(struct bw_loop *loop, bw_loop_fn *work, bw_loop_fn *done, void 
 int bw_loop_on_signal(struct bw_loop *loop, int number, bw_loop_fn *fn, void *context,
                       struct bw_err *err);
 
+/* Start a program: `arguments` from its name on and `environment` end with NULL; it has our
+ * standard streams and `fds` [count], at most 2, as its descriptors from 3 on, and nothing else of
+ * ours. `gone` is called when it ends. BW_EIO, BW_ENOMEM. */
+int bw_loop_spawn(struct bw_loop *loop, char **arguments, char **environment, const int *fds,
+                  int count, bw_loop_fn *gone, void *context, int *pid, struct bw_err *err);
+
 enum bw_watch_kind {
     BW_WATCH_READABLE, // there is something to read
     BW_WATCH_HANGUP,   // the peer closed its side; fires once

@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "base/version.h"
 #include "engine/brick.h"
+#include "server/handover.h"
 #include "server/jobs.h"
 #include "server/order.h"
 #include "server/routes.h"
@@ -12,14 +13,19 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 enum { MEASURE_MS = 100, SIMULATED_MEASURE_MS = 1000 }; // for timing the network
-enum { TICK_MS = 1000, DRAINED_TICK_MS = 20 };
+enum { TICK_MS = 1000, DRAINED_TICK_MS = 20, LOCKED_TICK_MS = 20 };
 
 struct server {
     struct bw_config config;
     struct bw_service service;
-    struct bw_timer *tick;
+    struct bw_timer *tick, *watchdog; // watchdog NULL: nobody wants to hear
+    char **arguments;                 // of the program, as main() got them
+    struct bw_sockets sockets;        // handed in, then all that are listening; -1: none
+    bool handed_in;
+    int successor; // process that is to take our place; 0: none
     bool drained, aborted;
 };
 
@@ -40,6 +46,12 @@ static void on_tick(void *context)
         bw_loop_stop(s->service.loop);
 }
 
+static void drain(struct server *s)
+{
+    bw_log_message(BW_LOG_INFO, "draining", "no new connections; finishing what was admitted");
+    bw_http_drain(s->service.http, on_drained, s);
+}
+
 /* The first signal drains, the second aborts. */
 static void on_signal(void *context)
 {
@@ -50,8 +62,24 @@ static void on_signal(void *context)
         bw_loop_stop(s->service.loop);
         return;
     }
-    bw_log_message(BW_LOG_INFO, "draining", "no new connections; finishing what was admitted");
-    bw_http_drain(s->service.http, on_drained, s);
+    bw_supervisor_tell("STOPPING=1\nSTATUS=Finishing what was admitted");
+    if (s->successor)
+        kill(s->successor, SIGTERM);
+    drain(s);
+}
+
+/* The successor is ready: from now on it is the service, for the supervisor too. */
+static void on_relieved(void *context)
+{
+    struct server *s = context;
+    if (!s->successor || bw_http_is_draining(s->service.http))
+        return;
+    bw_supervisor_tell("MAINPID=%d", s->successor);
+    if (s->watchdog)
+        bw_timer_stop(s->watchdog);
+    if (s->service.admin)
+        bw_http_drain(s->service.admin, NULL, NULL);
+    drain(s);
 }
 
 /* The files of models and of keys may have changed. */
@@ -59,11 +87,49 @@ static void on_hangup(void *context)
 {
     struct server *s = context;
     struct bw_err err = {0};
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    bw_supervisor_tell("RELOADING=1\nMONOTONIC_USEC=%lld",
+                       (long long)now.tv_sec * 1000000 + now.tv_nsec / 1000);
     if (bw_gate_reload(&s->service.gate, &err))
         bw_log_message(BW_LOG_ERROR, "keys-stay", err.message);
     else if (*s->config.keys_file)
         bw_log_message(BW_LOG_INFO, "keys-read", s->config.keys_file);
     bw_catalogue_rescan(s->service.catalogue, s->service.loop);
+    bw_supervisor_tell("READY=1"); // models that are new are loaded while we serve
+}
+
+static void on_successor_gone(void *context)
+{
+    struct server *s = context;
+    s->successor = 0;
+    s->service.outlived = s->handed_in;
+    bw_log_message(BW_LOG_ERROR, "successor-gone", "the process that was to take over has ended");
+}
+
+/* Have a new process take our place: the program or its settings may be others. */
+static void on_replace(void *context)
+{
+    struct server *s = context;
+    struct bw_err err = {0};
+    if (s->successor || bw_http_is_draining(s->service.http))
+        return;
+    if (bw_handover_begin(s->service.loop, s->arguments, &s->sockets, on_successor_gone, s,
+                          &s->successor, &err)) {
+        bw_log_message(BW_LOG_ERROR, "no-successor", err.message);
+        return;
+    }
+    s->service.outlived = true;
+    struct bw_log_line line;
+    bw_log_begin(&line, BW_LOG_INFO, "successor");
+    bw_log_int(&line, "pid", s->successor);
+    bw_log_end(&line);
+}
+
+static void on_watchdog(void *context)
+{
+    (void)context;
+    bw_supervisor_tell("WATCHDOG=1");
 }
 
 static void wake_loop(void *loop)
@@ -120,10 +186,15 @@ static int start_work(struct server *s, struct bw_err *err)
 
 static int start_ticking(struct server *s, struct bw_err *err)
 {
+    int64_t watchdog_ms = bw_supervisor_watchdog_ms();
     s->tick = bw_timer_new(s->service.loop, on_tick, s);
-    if (!s->tick)
+    if (watchdog_ms)
+        s->watchdog = bw_timer_new(s->service.loop, on_watchdog, s);
+    if (!s->tick || (watchdog_ms && !s->watchdog))
         return bw_err_set(err, BW_ENOMEM, "out of memory");
     bw_timer_start(s->tick, TICK_MS, TICK_MS);
+    if (watchdog_ms)
+        bw_timer_start(s->watchdog, 0, (uint64_t)watchdog_ms / 2);
     return BW_OK;
 }
 
@@ -132,11 +203,38 @@ static int watch_signals(struct server *s, struct bw_err *err)
     static const struct {
         int number;
         bw_loop_fn *fn;
-    } signals[] = {{SIGTERM, on_signal}, {SIGINT, on_signal}, {SIGHUP, on_hangup}};
+    } signals[] = {{SIGTERM, on_signal},
+                   {SIGINT, on_signal},
+                   {SIGHUP, on_hangup},
+                   {SIGUSR2, on_replace},
+                   {BW_RELIEVED, on_relieved}};
     int code = BW_OK;
     for (size_t i = 0; !code && i < sizeof signals / sizeof *signals; i++)
         code = bw_loop_on_signal(s->service.loop, signals[i].number, signals[i].fn, s, err);
     return code;
+}
+
+/* A predecessor lets go of the directory of jobs when it has ended; connections wait in the queue
+ * of the socket meanwhile. */
+static int start_jobs(struct server *s, struct bw_err *err)
+{
+    struct bw_service *service = &s->service;
+    if (*s->config.jobs_dir)
+        bw_handover_relieve();
+    for (;;) {
+        bool wait = bw_handover_has_predecessor();
+        int code = bw_jobs_new(&service->jobs, service, err);
+        if (code != BW_EBUSY || !wait)
+            return code;
+        *err = (struct bw_err){0};
+        nanosleep(&(struct timespec){.tv_nsec = LOCKED_TICK_MS * 1000000}, NULL);
+    }
+}
+
+/* The socket that was handed in, else one on that address. */
+static int open_socket(int *fd, const char *address, struct bw_err *err)
+{
+    return *fd >= 0 ? BW_OK : bw_listen(address, fd, err);
 }
 
 /* Open the listeners, the admin's if there is to be one, and say where they are. */
@@ -147,20 +245,21 @@ static int start_http(struct server *s, char address[BW_ADDRESS_CHARS],
     const struct bw_http_limits limits = {.connections = s->config.connections,
                                           .request_timeout_ms = s->config.request_timeout_ms,
                                           .body_limit_bytes = (size_t)s->config.max_body_bytes};
-    int fd = -1, code = bw_listen(s->config.listen, &fd, err);
+    struct bw_sockets *sockets = &s->sockets;
+    int code = open_socket(&sockets->main, s->config.listen, err);
     if (code)
         return code;
-    bw_listen_address(fd, address);
-    bool exposed = !bw_listen_is_local(fd) && !*s->config.keys_file;
-    code = bw_http_new(&service->http, service->loop, fd, &limits, bw_routes_handle,
+    bw_listen_address(sockets->main, address);
+    bool exposed = !bw_listen_is_local(sockets->main) && !*s->config.keys_file;
+    code = bw_http_new(&service->http, service->loop, sockets->main, &limits, bw_routes_handle,
                        bw_routes_observe, service, err);
-    if (!code && *s->config.admin_listen) {
-        code = bw_listen(s->config.admin_listen, &fd, err);
+    if (!code && (*s->config.admin_listen || sockets->admin >= 0)) {
+        code = open_socket(&sockets->admin, s->config.admin_listen, err);
         if (code)
             return code;
-        bw_listen_address(fd, admin);
-        code = bw_http_new(&service->admin, service->loop, fd, &limits, bw_routes_handle_admin,
-                           bw_routes_observe, service, err);
+        bw_listen_address(sockets->admin, admin);
+        code = bw_http_new(&service->admin, service->loop, sockets->admin, &limits,
+                           bw_routes_handle_admin, bw_routes_observe, service, err);
     }
     if (!code && exposed)
         bw_log_message(BW_LOG_WARN, "open-access",
@@ -185,7 +284,7 @@ static int start(struct server *s, struct bw_err *err)
     if (!code)
         code = watch_signals(s, err);
     if (!code)
-        code = bw_jobs_new(&service->jobs, service, err);
+        code = start_jobs(s, err);
     if (!code)
         code = start_ticking(s, err);
     if (code)
@@ -193,9 +292,13 @@ static int start(struct server *s, struct bw_err *err)
     bw_loop_on_wake(service->loop, bw_orders_collect, service);
     bw_jobs_resume(service->jobs);
     code = start_http(s, address, admin, err);
-    if (!code)
-        log_start(s, address, admin, bw_now_ms() - began_ms);
-    return code;
+    if (code)
+        return code;
+    log_start(s, address, admin, bw_now_ms() - began_ms);
+    bw_supervisor_tell("READY=1\nSTATUS=Serving on %s", address);
+    if (!*s->config.jobs_dir) // else it was relieved before
+        bw_handover_relieve();
+    return BW_OK;
 }
 
 /* In an order in which everything still finds what it points to. */
@@ -222,10 +325,14 @@ static int serve(struct server *s)
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN); // a file that may not grow is an error of its writer
     signal(SIGHUP, SIG_IGN);  // until there is something to look at again
+    signal(SIGUSR2, SIG_IGN); // likewise
     bw_log_setup((enum bw_log_level)s->config.log_level, (enum bw_log_format)s->config.log_format);
     s->service.config = &s->config;
     bw_metrics_init(&s->service.metrics);
-    int code = start(s, &err);
+    int code = bw_supervisor_sockets(bw_handover_is_successor(), &s->sockets, &err);
+    s->service.outlived = s->handed_in = !code && s->sockets.main >= 0;
+    if (!code)
+        code = start(s, &err);
     if (code)
         bw_log_message(BW_LOG_ERROR, "cannot-start", err.message);
     else
@@ -271,9 +378,10 @@ static int simulate(struct server *s)
 
 int main(int count, char **arguments)
 {
-    static struct server server;
+    static struct server server = {.sockets = {-1, -1}};
     struct bw_err err = {0};
     struct bw_buf text = {0};
+    server.arguments = arguments;
     if (bw_config_read(&server.config, count - 1, arguments + 1, &err)) {
         fprintf(stderr, "brickworkd: %s\n", err.message);
         return 2;

@@ -28,6 +28,7 @@ struct bw_service {
     struct bw_order *oldest, *newest; // orders that are not gone, by age
     struct bw_jobs *jobs;
     double started_ms;
+    bool outlived;   // the listening socket is another process's too, which goes on where we end
     int in_progress; // pictures admitted and not over
 };
 

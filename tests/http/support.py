@@ -14,6 +14,7 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 import unittest
@@ -64,13 +65,17 @@ def wait_until(condition, what):
 class Server:
     """A running brickworkd. Its log lines are collected as they come."""
 
-    def __init__(self, *flags, model=TINY, env=None):
+    def __init__(self, *flags, model=TINY, env=None, sockets=None):
+        """`sockets` maps names to listening sockets that are handed in."""
+        handed = {name: s.fileno() for name, s in (sockets or {}).items()}
+        launcher = [sys.executable, ROOT / "tests/deploy/activate.py",
+                    *(f"{name}={fd}" for name, fd in handed.items()), "--"]
         self.process = subprocess.Popen(
-            [str(SERVER), "--listen", "127.0.0.1:0", "--queue-ms", "3600000",
+            [*(launcher if handed else []), str(SERVER), "--listen", "127.0.0.1:0", "--queue-ms", "3600000",
              "--deadline-grace-ms", "3600000", "--model", str(model),
              *map(str, flags)],
             env=environment(env), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-            errors="replace")
+            errors="replace", pass_fds=list(handed.values()))
         self.told_to_stop = False
         self.lines = []
         self.grown = threading.Condition()
@@ -120,6 +125,10 @@ class Server:
     def signal(self, number=signal.SIGTERM):
         self.told_to_stop = True
         self.process.send_signal(number)
+
+    def wait_for_process(self):
+        """The exit status of the process that was started; a successor of it may go on."""
+        return self.process.wait(PATIENCE_S)
 
     def wait(self):
         """The exit status, once the process has ended and its log is read to the end."""
