@@ -27,7 +27,8 @@ PACKAGES_CHECK := $(PACKAGES_BUILD) clang-format
 BASE   := $(wildcard base/*.c engine/*.c engine/kernels/*.c image/*.c api/*.c)
 SERVER := $(wildcard server/*.c) server/asset_bytes.S
 CLI    := $(wildcard cli/*.c)
-FUZZED := $(addprefix server/,allow.c config.c cors.c keys.c listen.c peers.c record.c signature.c supervisor.c trace_context.c)
+FUZZED := $(addprefix server/,allow.c config.c cors.c framing.c keys.c listen.c peers.c record.c signature.c \
+                      supervisor.c trace_context.c)
 UNITS  := $(wildcard tests/unit/*.c)
 FUZZ   := $(wildcard tests/fuzz/fuzz_*.c)
 

@@ -16,10 +16,10 @@
 #include "base/clock.h"
 #include "base/random.h"
 #include "base/text.h"
+#include "server/framing.h"
 #include "server/listen.h"
 
 #include <assert.h>
-#include <ctype.h>
 #include <microhttpd.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,7 +30,8 @@
 enum {
     CONNECTION_MEMORY_BYTES = 16384,
     DRAIN_LIMIT_BYTES =
-        8 << 20, // of a body too large: read and dropped, so the client sees the 413
+        8 << 20,            // of a body too large: read and dropped, so the client sees the 413
+    SPARE_CONNECTIONS = 16, // beyond the limit, while others make room
     SWEEP_MS = 250,
     IDLE_GRACE_MS = 1000, // while draining: for requests already on their way
     CLIENT_LEFT = 499,
@@ -39,11 +40,14 @@ enum {
 
 /* One TCP connection. */
 struct connection {
-    struct connection *next, *previous;
+    struct connection *next, *previous; // in one of the lists below
+    struct bw_http *http;
     struct bw_exchange *exchange; // the request under way, or NULL
     int fd;
-    bool busy;          // the request has arrived and is being answered
-    double deadline_ms; // for the next request to be complete; meaningless while busy
+    bool busy;           // the request has arrived and is being answered
+    double deadline_ms;  // for the next request to be complete; meaningless while busy
+    size_t target_bytes; // of the request's line as it was sent
+    bool target_ok;
 };
 
 struct bw_http {
@@ -55,10 +59,10 @@ struct bw_http {
     bw_http_handler *handler;
     bw_http_observer *observer;
     void *context;
-    struct connection connections; // list head
+    struct connection resting, busy; // list heads; who rests longest is the last
     int connection_count;
     bool running;    // inside MHD_run()
-    bool run_again;  // a connection closed: another may have waited for its place
+    bool run_again;  // as soon as others had their turn
     double drain_ms; // when draining began; 0: not draining
     bw_loop_fn *drained;
     void *drained_context;
@@ -75,7 +79,8 @@ struct bw_exchange {
     struct bw_buf body;
     size_t dropped_bytes;
     bool refused; // the request never reaches a handler
-    bool endless; // the end of its body cannot be found
+    bool unread;  // its refusal does not wait for the end of the body
+    bool last;    // of its connection
     enum bw_problem refusal;
     const char *refusal_reason;
 
@@ -106,16 +111,40 @@ static void run(void *context)
     if (http->running)
         return;
     http->running = true;
-    do {
-        http->run_again = false;
-        MHD_run(http->daemon);
-    } while (http->run_again);
+    http->run_again = false;
+    MHD_run(http->daemon);
     http->running = false;
     MHD_UNSIGNED_LONG_LONG delay_ms;
-    if (MHD_get_timeout(http->daemon, &delay_ms) == MHD_YES)
-        bw_timer_start(http->timeout, delay_ms, 0);
+    bool timed = MHD_get_timeout(http->daemon, &delay_ms) == MHD_YES;
+    if (http->run_again || timed)
+        bw_timer_start(http->timeout, http->run_again ? 0 : delay_ms, 0);
     else
         bw_timer_stop(http->timeout);
+}
+
+static void unlink_connection(struct connection *c)
+{
+    c->next->previous = c->previous;
+    c->previous->next = c->next;
+}
+
+static void set_busy(struct connection *c, bool busy)
+{
+    struct connection *head = busy ? &c->http->busy : &c->http->resting;
+    if (c->next)
+        unlink_connection(c);
+    c->busy = busy;
+    c->deadline_ms = bw_now_ms() + c->http->limits.request_timeout_ms;
+    c->next = head->next;
+    c->previous = head;
+    c->next->previous = c->previous->next = c;
+}
+
+/* The library sees the end of the stream and does the rest. */
+static void drop(struct connection *c)
+{
+    set_busy(c, false); // not again at once
+    shutdown(c->fd, SHUT_RDWR);
 }
 
 static void on_connection(void *context, struct MHD_Connection *mhd, void **slot,
@@ -127,19 +156,18 @@ static void on_connection(void *context, struct MHD_Connection *mhd, void **slot
         if (!c)
             abort(); // a hundred bytes: nothing sensible is left to do
         c->fd = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
-        c->deadline_ms = bw_now_ms() + http->limits.request_timeout_ms;
-        c->next = http->connections.next;
-        c->previous = &http->connections;
-        c->next->previous = c->previous->next = c;
-        http->connection_count++;
+        c->http = http;
+        if (++http->connection_count > http->limits.connections &&
+            http->resting.previous != &http->resting)
+            drop(http->resting.previous);
+        set_busy(c, false);
         *slot = c;
     } else {
         struct connection *c = *slot;
-        c->next->previous = c->previous;
-        c->previous->next = c->next;
+        unlink_connection(c);
         free(c);
         http->connection_count--;
-        http->run_again = true;
+        http->run_again = true; // another may have waited for its place
     }
 }
 
@@ -157,11 +185,13 @@ static void sweep(void *context)
     struct bw_http *http = context;
     double now = bw_now_ms();
     bool impatient = http->drain_ms && now - http->drain_ms > IDLE_GRACE_MS;
-    for (struct connection *c = http->connections.next; c != &http->connections; c = c->next) {
-        if (!c->busy && (now > c->deadline_ms || (impatient && !has_news(c)))) {
-            c->deadline_ms = now + http->limits.request_timeout_ms;
-            shutdown(c->fd, SHUT_RDWR);
-        }
+    struct connection *c = http->resting.previous, *newer;
+    for (int left = http->connection_count; left > 0; left--, c = newer) {
+        newer = c->previous;
+        if (c == &http->resting || (now <= c->deadline_ms && !impatient))
+            break;
+        if (now > c->deadline_ms || !has_news(c))
+            drop(c);
     }
     run(http);
     if (http->drain_ms && http->connection_count == 0 && http->drained) {
@@ -182,62 +212,46 @@ static void refuse_later(struct bw_exchange *x, enum bw_problem problem, const c
     x->refusal_reason = reason;
 }
 
-/* What the header fields add to the picture of a request that two servers could read differently.
- * The library parses in place, with a NUL for each byte of a line's end, so the next field has to
- * begin two bytes after the last one's end, and four NULs follow the last: anything else is a NUL
- * inside a value, a line without a name, a folded line or a bare line feed, all of which it lets
- * pass. */
-struct framing {
-    const char *end; // of the last field's value
-    int content_lengths, transfer_encodings, hosts;
-    size_t bytes;
-    bool malformed, endless;
-};
-
-static enum MHD_Result inspect_field(void *context, enum MHD_ValueKind kind, const char *name,
-                                     size_t name_length, const char *value, size_t value_length)
+/* The target as it was sent, before the library cuts it up in place. What this returns is what the
+ * first call of answer() finds in its slot: nothing yet. */
+static void *see_target(void *context, const char *target, struct MHD_Connection *mhd)
 {
-    struct framing *f = context;
-    (void)kind;
-    f->bytes += name_length + value_length + 4;
-    f->malformed = f->malformed || (f->end && name != f->end + 2) || strlen(name) != name_length ||
-                   (value && strlen(value) != value_length) ||
-                   (value && value[strcspn(value, "\r\n")] != '\0');
-    f->end = value ? value + value_length : NULL;
-    for (size_t i = 0; i < name_length; i++)
-        f->malformed = f->malformed || !isgraph((unsigned char)name[i]) || name[i] == ':';
-    f->content_lengths += bw_text_same(name, "Content-Length");
-    f->hosts += bw_text_same(name, "Host");
-    if (bw_text_same(name, "Transfer-Encoding")) {
-        f->transfer_encodings++;
-        f->endless = f->endless || !value || !bw_text_same(value, "chunked");
-    }
-    return MHD_YES;
+    struct connection *c =
+        MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT)->socket_context;
+    (void)context;
+    c->target_bytes = target ? strlen(target) : 0;
+    c->target_ok = target && bw_framing_target_ok(target);
+    return NULL;
 }
 
-static void check_framing(struct bw_exchange *x, const char *version)
+/* The library parses the head in place, so its parts lie where they arrived. */
+static void check_framing(struct bw_exchange *x, const char *method, const char *url,
+                          const char *version, struct bw_framing *framing)
 {
-    struct framing f = {0};
-    MHD_get_connection_values_n(x->mhd, MHD_HEADER_KIND, inspect_field, &f);
-    if (f.malformed || (f.end && memcmp(f.end, "\0\0\0\0", 4) != 0))
-        refuse_later(x, BW_PROBLEM_MALFORMED, "a header field is malformed");
-    if (f.endless)
-        refuse_later(x, BW_PROBLEM_MALFORMED, "chunked is the only transfer coding read here");
-    x->endless = f.endless;
-    if (f.content_lengths + f.transfer_encodings > 1)
-        refuse_later(x, BW_PROBLEM_MALFORMED, "the length of the body is given more than once");
-    if (f.hosts > 1 || (f.hosts == 0 && strcmp(version, MHD_HTTP_VERSION_1_1) == 0))
-        refuse_later(x, BW_PROBLEM_MALFORMED, "there has to be exactly one Host field");
-    if (f.bytes > BW_HEADERS_LIMIT)
+    const struct connection *c = x->connection;
+    size_t head_bytes =
+        MHD_get_connection_info(x->mhd, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE)->header_size;
+    bw_framing_read(framing, version, head_bytes - (size_t)(version - method));
+    if (!c->target_ok || !bw_framing_is_token(method) || url != method + strlen(method) + 1 ||
+        version != url + c->target_bytes + 1)
+        refuse_later(x, BW_PROBLEM_MALFORMED, "the request line is malformed");
+    if (framing->fault)
+        refuse_later(x, BW_PROBLEM_MALFORMED, framing->fault);
+    if (framing->field_bytes > BW_HEADERS_LIMIT)
         refuse_later(x, BW_PROBLEM_HEADERS_TOO_LARGE,
                      "the header fields have more than 8192 bytes");
+    x->unread = framing->unread;
+    x->last = framing->chunked;
 }
 
-static void check_path(struct bw_exchange *x, const char *url)
+static void check_path(struct bw_exchange *x, const char *url, const char *host)
 {
-    if (strlen(url) > BW_PATH_LIMIT)
+    const char *path = bw_framing_path(url, host);
+    if (!path)
+        refuse_later(x, BW_PROBLEM_MALFORMED, "the target is neither a path nor a URL of the Host");
+    else if (strlen(path) > BW_PATH_LIMIT)
         refuse_later(x, BW_PROBLEM_PATH_TOO_LONG, "the path has more than 2048 bytes");
-    else if (!bw_text_unescape(url, x->path))
+    else if (!bw_text_unescape(path, x->path))
         refuse_later(x, BW_PROBLEM_MALFORMED, "the path holds a broken percent escape");
 }
 
@@ -296,9 +310,10 @@ static struct bw_exchange *begin(struct bw_http *http, struct MHD_Connection *mh
     bw_peer_address(MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CLIENT_ADDRESS)->client_addr,
                     x->caller.address);
     choose_id(x);
-    check_path(x, url);
+    struct bw_framing framing;
+    check_framing(x, method, url, version, &framing);
+    check_path(x, url, framing.host);
     MHD_get_connection_values(mhd, MHD_GET_ARGUMENT_KIND, keep_parameter, x);
-    check_framing(x, version);
     return x;
 }
 
@@ -378,8 +393,8 @@ static enum MHD_Result answer(void *context, struct MHD_Connection *mhd, const c
         if (too_much)
             refuse_later(x, BW_PROBLEM_BODY_TOO_LARGE,
                          "the body is larger than this service reads");
-        if (too_much || x->endless) { // do not wait for the end of the body
-            x->connection->busy = true;
+        if (too_much || x->unread) {
+            set_busy(x->connection, true);
             return send_refusal(x);
         }
         return MHD_YES;
@@ -389,7 +404,8 @@ static enum MHD_Result answer(void *context, struct MHD_Connection *mhd, const c
         *data_bytes = 0;
         return x->dropped_bytes > DRAIN_LIMIT_BYTES ? MHD_NO : MHD_YES;
     }
-    x->connection->busy = true;
+    if (!x->connection->busy)
+        set_busy(x->connection, true);
     if (x->left)
         return MHD_NO;
     if (x->refused)
@@ -407,8 +423,7 @@ static void on_completed(void *context, struct MHD_Connection *mhd, void **slot,
         return;
     *slot = NULL;
     x->connection->exchange = NULL;
-    x->connection->busy = false;
-    x->connection->deadline_ms = bw_now_ms() + http->limits.request_timeout_ms;
+    set_busy(x->connection, false);
     bw_watch_free(x->watch);
     if (x->pull && !x->ended && !x->left && x->on_leave)
         x->on_leave(x->leave_context); // it left while there was something to send
@@ -457,7 +472,9 @@ static void go_on(struct bw_exchange *x)
         bw_timer_start(x->http->timeout, 0, 0);
 }
 
-/* Send the answer off with these fields and those that every answer has. */
+/* Send the answer off with these fields and those that every answer has. After a refusal nobody
+ * knows where the next request begins, and after chunks not for sure: the library takes lines in
+ * them that end in a bare LF, and which others may read differently. */
 static void publish(struct bw_exchange *x, int status, const struct bw_header *headers)
 {
     const char *name, *value;
@@ -469,8 +486,7 @@ static void publish(struct bw_exchange *x, int status, const struct bw_header *h
     for (int i = 0; pair_at(&x->extra, i, &name, &value); i++)
         MHD_add_response_header(x->response, name, value);
     MHD_add_response_header(x->response, "X-Request-Id", x->id);
-    if (x->http->drain_ms ||
-        x->refused) // after a refusal nobody knows where the next request begins
+    if (x->http->drain_ms || x->refused || x->last)
         MHD_add_response_header(x->response, "Connection", "close");
     if (x->suspended)
         go_on(x);
@@ -677,12 +693,12 @@ static int start(struct bw_http *http, int listen_fd, struct bw_err *err)
     http->daemon = MHD_start_daemon(
         MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, answer, http,
         MHD_OPTION_LISTEN_SOCKET, listen_fd, MHD_OPTION_CONNECTION_LIMIT,
-        (unsigned)http->limits.connections, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-        (size_t)CONNECTION_MEMORY_BYTES, MHD_OPTION_CONNECTION_TIMEOUT,
-        (unsigned)(http->limits.request_timeout_ms / 1000 + 1), MHD_OPTION_NOTIFY_COMPLETED,
-        on_completed, http, MHD_OPTION_NOTIFY_CONNECTION, on_connection, http,
-        MHD_OPTION_UNESCAPE_CALLBACK, leave_escapes, NULL, MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1,
-        MHD_OPTION_END);
+        (unsigned)(http->limits.connections + SPARE_CONNECTIONS),
+        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_MEMORY_BYTES,
+        MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)(http->limits.request_timeout_ms / 1000 + 1),
+        MHD_OPTION_NOTIFY_COMPLETED, on_completed, http, MHD_OPTION_URI_LOG_CALLBACK, see_target,
+        NULL, MHD_OPTION_NOTIFY_CONNECTION, on_connection, http, MHD_OPTION_UNESCAPE_CALLBACK,
+        leave_escapes, NULL, MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_END);
     if (!http->daemon)
         return bw_err_set(err, BW_EIO, "the HTTP library refuses to start");
     int epoll = MHD_get_daemon_info(http->daemon, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd;
@@ -710,7 +726,8 @@ int bw_http_new(struct bw_http **out, struct bw_loop *loop, int listen_fd,
                              .handler = handler,
                              .observer = observer,
                              .context = context};
-    http->connections.next = http->connections.previous = &http->connections;
+    http->resting.next = http->resting.previous = &http->resting;
+    http->busy.next = http->busy.previous = &http->busy;
     int code = start(http, listen_fd, err);
     if (code) {
         if (!http->daemon)
@@ -731,7 +748,7 @@ void bw_http_free(struct bw_http *http)
     bw_timer_free(http->sweep);
     if (http->daemon) {
         http->running = true; // no MHD_run() from callbacks any more
-        for (struct connection *c = http->connections.next; c != &http->connections; c = c->next) {
+        for (struct connection *c = http->busy.next; c != &http->busy; c = c->next) {
             if (c->exchange && c->exchange->suspended)
                 client_left(c->exchange); // the daemon must not stop under suspended connections
         }

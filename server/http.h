@@ -26,7 +26,7 @@ struct bw_http;
 struct bw_exchange; // one request and its response
 
 struct bw_http_limits {
-    int connections;         // open at a time
+    int connections; // open at a time, and a few more while who rests longest makes room for them
     int request_timeout_ms;  // for a request to arrive whole, counted from the connection's last
                              // rest
     size_t body_limit_bytes; // larger bodies get 413
