@@ -80,5 +80,5 @@ char *bw_problem_render(enum bw_problem problem, const struct bw_err *err,
         json_object_set_new(root, "offer", bw_offer_json(offer));
     if (root && openai)
         json_object_set_new(root, "error", openai_error(status, slug, err));
-    return root ? bw_json_render(root) : NULL;
+    return bw_json_render(root);
 }

@@ -82,6 +82,7 @@ struct bw_exchange {
     bool handled; // the handler was called
     bool suspended;
     bool left; // the client is gone
+    bool lost; // there is no memory for an answer: the connection is closed
     struct bw_watch *watch;
     bw_loop_fn *on_leave;
     void *leave_context;
@@ -124,16 +125,19 @@ static void on_connection(void *context, struct MHD_Connection *mhd, void **slot
     struct bw_http *http = context;
     if (event == MHD_CONNECTION_NOTIFY_STARTED) {
         struct connection *c = calloc(1, sizeof *c);
-        if (!c)
-            abort(); // a hundred bytes: nothing sensible is left to do
-        c->fd = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
+        int fd = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
+        *slot = c;
+        if (!c) { // nobody would watch over it
+            shutdown(fd, SHUT_RDWR);
+            return;
+        }
+        c->fd = fd;
         c->deadline_ms = bw_now_ms() + http->limits.request_timeout_ms;
         c->next = http->connections.next;
         c->previous = &http->connections;
         c->next->previous = c->previous->next = c;
         http->connection_count++;
-        *slot = c;
-    } else {
+    } else if (*slot) {
         struct connection *c = *slot;
         c->next->previous = c->previous;
         c->previous->next = c->next;
@@ -164,6 +168,8 @@ static void sweep(void *context)
 }
 
 /* ---- reading a request ---- */
+
+static const char no_memory[] = "out of memory for the request";
 
 static void refuse_later(struct bw_exchange *x, enum bw_problem problem, const char *reason)
 {
@@ -274,39 +280,48 @@ static bool announces_too_much(const struct bw_exchange *x)
 static struct bw_exchange *begin(struct bw_http *http, struct MHD_Connection *mhd, const char *url,
                                  const char *method, const char *version)
 {
-    struct bw_exchange *x = calloc(1, sizeof *x);
+    struct connection *c =
+        MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT)->socket_context;
+    struct bw_exchange *x = c ? calloc(1, sizeof *x) : NULL;
     if (!x)
         return NULL;
     x->http = http;
     x->mhd = mhd;
-    x->connection =
-        MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT)->socket_context;
+    x->connection = c;
     x->started_ms = bw_now_ms();
-    x->body.ceiling_bytes = http->limits.body_limit_bytes;
     x->done.route = "none";
+    x->body.ceiling_bytes = http->limits.body_limit_bytes;
     snprintf(x->method, sizeof x->method, "%s", method);
     bw_peer_address(MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CLIENT_ADDRESS)->client_addr,
                     x->caller.address);
     choose_id(x);
     check_path(x, url);
     MHD_get_connection_values(mhd, MHD_GET_ARGUMENT_KIND, keep_parameter, x);
+    if (x->query.failed)
+        refuse_later(x, BW_PROBLEM_INTERNAL, no_memory);
     check_framing(x, version);
     return x;
 }
 
 static void take_body(struct bw_exchange *x, const char *bytes, size_t count)
 {
+    bool fits = count <= x->body.ceiling_bytes - x->body.length_bytes;
     bw_buf_add(&x->body, bytes, count);
-    if (x->body.failed) {
-        x->dropped_bytes += count;
+    if (!x->body.failed)
+        return;
+    x->dropped_bytes += count;
+    if (fits)
+        refuse_later(x, BW_PROBLEM_INTERNAL, no_memory);
+    else
         refuse_later(x, BW_PROBLEM_BODY_TOO_LARGE, "the body is larger than this service reads");
-    }
 }
 
 /* ---- answering ---- */
 
 static enum MHD_Result send_response(struct bw_exchange *x)
 {
+    if (x->lost)
+        return MHD_NO;
     x->done.status = x->status;
     enum MHD_Result result = MHD_queue_response(x->mhd, (unsigned)x->status, x->response);
     MHD_destroy_response(x->response);
@@ -348,7 +363,7 @@ static enum MHD_Result handle(struct bw_exchange *x)
 {
     x->handled = true;
     x->http->handler(x->http->context, x);
-    if (x->response)
+    if (x->response || x->lost)
         return send_response(x);
     wait_for_news(x);
     return MHD_YES;
@@ -449,21 +464,25 @@ static void go_on(struct bw_exchange *x)
         bw_timer_start(x->http->timeout, 0, 0);
 }
 
+static void add_field(struct bw_exchange *x, const char *name, const char *value)
+{
+    x->lost = x->lost || MHD_add_response_header(x->response, name, value) != MHD_YES;
+}
+
 /* Send the answer off with these fields and those that every answer has. */
 static void publish(struct bw_exchange *x, int status, const struct bw_header *headers)
 {
     const char *name, *value;
-    if (!x->response)
-        abort(); // a response object is a few hundred bytes
     x->status = status;
+    x->lost = !x->response || x->extra.failed;
     for (; headers && headers->name; headers++)
-        MHD_add_response_header(x->response, headers->name, headers->value);
+        add_field(x, headers->name, headers->value);
     for (int i = 0; pair_at(&x->extra, i, &name, &value); i++)
-        MHD_add_response_header(x->response, name, value);
-    MHD_add_response_header(x->response, "X-Request-Id", x->id);
+        add_field(x, name, value);
+    add_field(x, "X-Request-Id", x->id);
     if (x->http->drain_ms ||
         x->refused) // after a refusal nobody knows where the next request begins
-        MHD_add_response_header(x->response, "Connection", "close");
+        add_field(x, "Connection", "close");
     if (x->suspended)
         go_on(x);
 }
@@ -480,13 +499,36 @@ static struct MHD_Response *without_length(void)
     return MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, 1, read_nothing, NULL, NULL);
 }
 
+/* For an answer that there was no memory for; the library copies it into one block. */
+static void respond_without_memory(struct bw_exchange *x)
+{
+    static const struct bw_header headers[] = {{"Content-Type", "application/problem+json"},
+                                               {NULL, NULL}};
+    char text[256];
+    int length = snprintf(text, sizeof text,
+                          "{\"type\":\"urn:brickwork:problem:internal\",\"title\":\"The service "
+                          "failed\",\"status\":500,\"detail\":\"out of memory for the answer\","
+                          "\"instance\":\"%s\"}",
+                          x->id);
+    x->response =
+        MHD_create_response_from_buffer((size_t)length, text, MHD_RESPMEM_MUST_COPY);
+    x->done.sent_bytes = (size_t)length;
+    publish(x, MHD_HTTP_INTERNAL_SERVER_ERROR, headers);
+}
+
 void bw_exchange_respond(struct bw_exchange *x, int status, const struct bw_header *headers,
                          char *body, size_t length)
 {
     assert(!x->response && !x->left);
+    if (!body && status != MHD_HTTP_NO_CONTENT && status != MHD_HTTP_NOT_MODIFIED) {
+        respond_without_memory(x);
+        return;
+    }
     x->response = status == MHD_HTTP_NOT_MODIFIED
                       ? without_length()
                       : MHD_create_response_from_buffer(length, body, MHD_RESPMEM_MUST_FREE);
+    if (!x->response)
+        free(body);
     x->done.sent_bytes = length;
     publish(x, status, headers);
 }
