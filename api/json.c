@@ -83,8 +83,8 @@ int bw_json_object(json_t **out, const char *text, size_t length, struct bw_err 
     if (code == BW_ENOMEM)
         bw_err_set(err, code, "out of memory");
     else if (code)
-        bw_err_set(err, code, "not valid JSON, line %d column %d: %s", syntax.line,
-                   syntax.column, syntax.text);
+        bw_err_set(err, code, "not valid JSON, line %d column %d: %s", syntax.line, syntax.column,
+                   syntax.text);
     else if (!json_is_object(root))
         code = bw_err_set(err, BW_ESYNTAX, "not a JSON object");
     if (code)

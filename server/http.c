@@ -510,8 +510,7 @@ static void respond_without_memory(struct bw_exchange *x)
                           "failed\",\"status\":500,\"detail\":\"out of memory for the answer\","
                           "\"instance\":\"%s\"}",
                           x->id);
-    x->response =
-        MHD_create_response_from_buffer((size_t)length, text, MHD_RESPMEM_MUST_COPY);
+    x->response = MHD_create_response_from_buffer((size_t)length, text, MHD_RESPMEM_MUST_COPY);
     x->done.sent_bytes = (size_t)length;
     publish(x, MHD_HTTP_INTERNAL_SERVER_ERROR, headers);
 }

@@ -41,7 +41,7 @@ struct shared {
         char name[NAME];        // "": there are no more
         _Atomic int64_t seen;   // asked for so far
         _Atomic int64_t blocks; // it has and has not freed
-    } modules[MODULES]; // the first is the program
+    } modules[MODULES];         // the first is the program
 };
 
 struct range {
