@@ -35,6 +35,7 @@ FUZZ   := $(wildcard tests/fuzz/fuzz_*.c)
 objects = $(patsubst %,$(BUILD)/%.o,$(basename $(1)))
 NODE_MODULES  := tests/node/node_modules/.package-lock.json
 UNIT_PROGRAMS := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(UNITS))
+PRELOADED     := $(patsubst tests/http/%.c,$(BUILD)/%.so,$(wildcard tests/http/*.c))
 FUZZ_PROGRAMS := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(FUZZ))
 
 .PHONY: all help demo test check asan tsan fuzz container prove-nginx clean install tests \
@@ -85,7 +86,7 @@ container:
 prove-nginx: packages-test $(BUILD)/brickworkd
 	@BRICKWORK_BUILD=$(BUILD) $(PYTHON) tests/deploy/proof.py
 
-tests: $(UNIT_PROGRAMS) $(FUZZ_PROGRAMS) $(BUILD)/fault.so
+tests: $(UNIT_PROGRAMS) $(FUZZ_PROGRAMS) $(PRELOADED)
 
 install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/brickwork/models
@@ -127,10 +128,10 @@ $(NODE_MODULES): tests/node/package-lock.json
 	@echo "  npm  $(@D)"; cd tests/node && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null
 	@touch $@
 
-# Preloaded by a test to make an encoder fail.
-$(BUILD)/fault.so: tests/http/fault.c
+# Preloaded by tests to make encoders, allocations, clocks and threads fail.
+$(PRELOADED): $(BUILD)/%.so: tests/http/%.c
 	@mkdir -p $(@D)
-	@echo "  link $@"; $(CC) -std=c11 -O2 -fPIC -shared -o $@ $<
+	@echo "  link $@"; $(CC) -std=c11 -D_GNU_SOURCE -O2 -Wall -Wextra $(WERROR) -fPIC -shared -o $@ $<
 
 # The only files with instruction set flags: what they hold runs after the CPU was asked.
 AVX512 := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma

@@ -158,11 +158,12 @@ int bw_case_read(struct bw_case *recorded, const char *text, int brick_count, in
         {"solver", read_solver}, {"seed", read_nothing}, {NULL, NULL},
     };
     struct bw_case out = {.label = -1, .guidance = 1, .solver = BW_DPMPP2M};
-    json_t *root = bw_json_object(text, strlen(text), err);
-    if (!root)
-        return BW_ESYNTAX;
+    json_t *root;
+    int code = bw_json_object(&root, text, strlen(text), err);
+    if (code)
+        return code;
     struct reading reading = {&out, brick_count, class_count, false};
-    int code = bw_json_read(root, "", fields, &reading, err);
+    code = bw_json_read(root, "", fields, &reading, err);
     json_decref(root);
     if (!code && !reading.has_kind)
         code = bw_err_set_field(err, BW_ERANGE, "/kind", "case has no kind");

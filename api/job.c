@@ -65,57 +65,75 @@ char *bw_job_failure(const char *request, int step, int steps, const char *probl
     return bw_buf_steal(&out);
 }
 
-/* A part of a result, through the reader of requests. False if it is none. */
-static bool read_request(json_t *object, struct bw_request *out)
+/* A part of a result, through the reader of requests. */
+static int read_request(json_t *object, struct bw_request *out)
 {
-    char *text = json_dumps(object, JSON_COMPACT);
-    bool good = text && !bw_request_parse(out, text, strlen(text), NULL);
+    char *text;
+    int code = bw_json_object_text(object, "", &text, NULL);
+    if (code)
+        return code;
+    code = bw_request_parse(out, text, strlen(text), NULL);
     free(text);
-    return good;
+    return code;
 }
 
-static bool read_image(json_t *json, struct bw_image *image)
+static int read_image(json_t *json, struct bw_image *image)
 {
     json_t *skip = json_object_get(json, "skip"), *wrapped = json_pack("{s:O}", "skip", skip);
     struct bw_request request;
-    bool good = wrapped && read_request(wrapped, &request);
+    int code = read_request(wrapped, &request);
     json_decref(wrapped);
     *image =
-        (struct bw_image){.skip = good ? request.picture.skip : (struct bw_skip){0},
+        (struct bw_image){.skip = code ? (struct bw_skip){0} : request.picture.skip,
                           .excess_loss = json_number_value(json_object_get(json, "excess_loss"))};
-    return good;
+    return code;
 }
 
 int bw_job_parse(const char *result, struct bw_generation *g, struct bw_image *images,
                  char digest[BW_JOB_DIGEST_CHARS], struct bw_err *err)
 {
     struct bw_timings t;
-    json_t *root = json_loads(result, 0, NULL), *request = NULL, *pictures = NULL;
+    json_t *root, *request = NULL, *pictures = NULL;
     const char *model = "";
+    int code = bw_json_object(&root, result, strlen(result), err);
+    if (code)
+        return code;
     *g = (struct bw_generation){.images = images, .model_digest = digest};
     bool good =
         !json_unpack(root, "{s:o, s:o, s:s, s:{s:F, s:F, s:F, s:F, s:F}, s:{s:i, s:F}}", "request",
                      &request, "images", &pictures, "model_digest", &model, "timings", "queue_ms",
                      &t.queue_ms, "compute_ms", &t.compute_ms, "encode_ms", &t.encode_ms,
                      "total_ms", &t.total_ms, "predicted_ms", &t.predicted_ms, "cost",
-                     "evaluations", &g->evaluations, "gigaflops", &g->gigaflops) &&
-        read_request(request, &g->request) && json_array_size(pictures) == (size_t)g->request.count;
-    for (int i = 0; good && i < g->request.count; i++)
-        good = read_image(json_array_get(pictures, (size_t)i), &images[i]);
-    if (good) {
+                     "evaluations", &g->evaluations, "gigaflops", &g->gigaflops);
+    code = good ? read_request(request, &g->request) : BW_ESYNTAX;
+    if (!code && json_array_size(pictures) != (size_t)g->request.count)
+        code = BW_ESYNTAX;
+    for (int i = 0; !code && i < g->request.count; i++)
+        code = read_image(json_array_get(pictures, (size_t)i), &images[i]);
+    if (!code) {
         g->timings = t;
         snprintf(digest, BW_JOB_DIGEST_CHARS, "%s", model);
     }
     json_decref(root);
-    return good ? BW_OK : bw_err_set(err, BW_ESYNTAX, "not the result of a job");
+    if (code && code != BW_ENOMEM)
+        code = BW_ESYNTAX;
+    return code ? bw_err_set(err, code,
+                             code == BW_ENOMEM ? "out of memory" : "not the result of a job")
+                : BW_OK;
 }
 
 char *bw_job_problem(const char *result, const char *request_id, int *status)
 {
-    json_t *root = json_loads(result, 0, NULL), *problem = json_object_get(root, "problem");
+    json_t *root = NULL, *problem;
+    bw_json_object(&root, result, strlen(result), NULL);
+    problem = json_object_get(root, "problem");
     *status = (int)json_integer_value(json_object_get(problem, "status"));
     bool good = *status && !json_object_set_new(problem, "instance", json_string(request_id));
     char *text = good ? json_dumps(problem, JSON_COMPACT) : NULL;
     json_decref(root);
+    if (bw_json_lacked_memory()) {
+        free(text);
+        text = NULL;
+    }
     return text;
 }

@@ -1,24 +1,97 @@
-/* jansson checks the grammar; what is allowed where is in tables of readers, walked here. */
+/* jansson checks the grammar; what is allowed where is in tables of readers, walked here. And it
+ * gets its memory here, so that a value that lacks a part for want of it is never taken for whole:
+ * those who build values need not look at each part. */
 #include "api/json.h"
 
 #include "base/text.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
-json_t *bw_json_object(const char *text, size_t length, struct bw_err *err)
+enum { RESERVE_BYTES = 65536, BLOCK_ALIGN = 16 };
+
+static _Thread_local bool lacked_memory;
+static _Thread_local bool reading;
+static _Thread_local size_t reserve_used_bytes;
+static _Thread_local _Alignas(BLOCK_ALIGN) char reserve[RESERVE_BYTES];
+
+/* jansson's reader takes a string that it has no memory for for one it has read wrongly, and calls
+ * abort(). So there is a little for it to come to its end with; the result is thrown away. */
+static void *take_reserve(size_t size)
 {
-    json_error_t syntax;
-    json_t *root = json_loadb(text, length, JSON_REJECT_DUPLICATES, &syntax);
-    if (!root) {
-        bw_err_set(err, BW_ESYNTAX, "not valid JSON, line %d column %d: %s", syntax.line,
-                   syntax.column, syntax.text);
-    } else if (!json_is_object(root)) {
-        bw_err_set(err, BW_ESYNTAX, "not a JSON object");
+    size_t bytes = (size + BLOCK_ALIGN - 1) / BLOCK_ALIGN * BLOCK_ALIGN;
+    if (!reading || bytes > RESERVE_BYTES - reserve_used_bytes)
+        return NULL;
+    reserve_used_bytes += bytes;
+    return reserve + reserve_used_bytes - bytes;
+}
+
+static void *take_memory(size_t size)
+{
+    void *block = malloc(size);
+    if (block)
+        return block;
+    lacked_memory = true;
+    return take_reserve(size);
+}
+
+static void give_memory(void *block)
+{
+    uintptr_t at = (uintptr_t)block, first = (uintptr_t)reserve;
+    if (at < first || at >= first + RESERVE_BYTES)
+        free(block);
+}
+
+/* Before any other use of jansson, in whatever program. */
+__attribute__((constructor)) static void watch_memory(void)
+{
+    json_set_alloc_funcs(take_memory, give_memory);
+}
+
+bool bw_json_lacked_memory(void)
+{
+    bool lacked = lacked_memory;
+    lacked_memory = false;
+    return lacked;
+}
+
+void bw_json_lack_memory(void)
+{
+    lacked_memory = true;
+}
+
+int bw_json_load(json_t **out, const char *text, size_t length, size_t flags, json_error_t *syntax)
+{
+    reading = true;
+    json_t *root = json_loadb(text, length, flags | JSON_REJECT_DUPLICATES, syntax);
+    if (lacked_memory) {
         json_decref(root);
         root = NULL;
     }
-    return root;
+    reading = false;
+    reserve_used_bytes = 0;
+    *out = root;
+    return bw_json_lacked_memory() ? BW_ENOMEM : root ? BW_OK : BW_ESYNTAX;
+}
+
+int bw_json_object(json_t **out, const char *text, size_t length, struct bw_err *err)
+{
+    json_error_t syntax;
+    json_t *root;
+    int code = bw_json_load(&root, text, length, 0, &syntax);
+    if (code == BW_ENOMEM)
+        bw_err_set(err, code, "out of memory");
+    else if (code)
+        bw_err_set(err, code, "not valid JSON, line %d column %d: %s", syntax.line, syntax.column,
+                   syntax.text);
+    else if (!json_is_object(root))
+        code = bw_err_set(err, BW_ESYNTAX, "not a JSON object");
+    if (code)
+        json_decref(root);
+    else
+        *out = root;
+    return code;
 }
 
 static const struct bw_json_field *find_field(const struct bw_json_field *fields, const char *name)
@@ -125,8 +198,10 @@ int bw_json_object_text(const json_t *value, const char *pointer, char **out, st
     if (!json_is_object(value))
         return bw_err_set_field(err, BW_ERANGE, pointer, "not an object");
     char *text = json_dumps(value, JSON_COMPACT);
-    if (!text)
+    if (bw_json_lacked_memory() || !text) {
+        free(text);
         return bw_err_set(err, BW_ENOMEM, "out of memory");
+    }
     *out = text;
     return BW_OK;
 }
@@ -135,5 +210,9 @@ char *bw_json_render(json_t *root)
 {
     char *text = json_dumps(root, JSON_COMPACT | JSON_ENSURE_ASCII | JSON_ENCODE_ANY);
     json_decref(root);
+    if (bw_json_lacked_memory()) {
+        free(text);
+        text = NULL;
+    }
     return text;
 }

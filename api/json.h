@@ -8,6 +8,7 @@
 #include "base/err.h"
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 enum { BW_POINTER_CHARS = sizeof((struct bw_err *)0)->field };
@@ -20,9 +21,21 @@ struct bw_json_field {
     bw_json_reader *read;
 };
 
-/* Parse a whole text that must be one JSON object; NULL with BW_ESYNTAX (not JSON, not UTF-8, a key
- * twice, nested too deep, a number too large, not an object). The caller json_decref()s. */
-json_t *bw_json_object(const char *text, size_t length, struct bw_err *err);
+/* Has jansson been refused memory on this thread since this was asked last? What was built since
+ * then may lack parts. bw_json_render() asks, so who ends with it need not. */
+bool bw_json_lacked_memory(void);
+
+/* Note that a part is missing for want of memory that jansson knows nothing of. */
+void bw_json_lack_memory(void);
+
+/* Parse a whole text as jansson does with those flags, and without a key twice. BW_ESYNTAX (then
+ * `syntax` says why), BW_ENOMEM. */
+int bw_json_load(json_t **value, const char *text, size_t length, size_t flags,
+                 json_error_t *syntax);
+
+/* Parse a whole text that must be one JSON object, which the caller json_decref()s. BW_ESYNTAX (not
+ * JSON, not UTF-8, a key twice, nested too deep, a number too large, not an object), BW_ENOMEM. */
+int bw_json_object(json_t **object, const char *text, size_t length, struct bw_err *err);
 
 /* Hand every field of `object` to its reader. `at` is the object's own pointer ("" for the root);
  * `fields` ends with a NULL name. A field that is not in the table, or a value that is not an
@@ -49,8 +62,8 @@ int bw_json_text(const json_t *value, const char *pointer, char *out, size_t roo
  * BW_ENOMEM. */
 int bw_json_object_text(const json_t *value, const char *pointer, char **out, struct bw_err *err);
 
-/* The text of `root` in ASCII without spaces, or NULL without memory; consumes the reference. The
- * caller free()s it. */
+/* The text of `root` in ASCII without spaces, or NULL if there was no memory for all of it;
+ * consumes the reference, NULL is allowed. The caller free()s it. */
 char *bw_json_render(json_t *root);
 
 #endif

@@ -159,12 +159,13 @@ static const struct bw_json_field images_fields[] = {
 int bw_openai_parse(struct bw_images_request *out, const char *body, size_t length,
                     struct bw_err *err)
 {
-    json_t *root = bw_json_object(body, length, err);
-    if (!root)
-        return BW_ESYNTAX;
+    json_t *root;
+    int code = bw_json_object(&root, body, length, err);
+    if (code)
+        return code;
     struct bw_images_request read = {.request = bw_request_default()};
     read.request.format = BW_FORMAT_PNG;
-    int code = bw_json_read(root, "", images_fields, &read, err);
+    code = bw_json_read(root, "", images_fields, &read, err);
     json_decref(root);
     if (!code && !*read.prompt)
         code = bw_err_set_field(err, BW_ERANGE, "/prompt", "a prompt is required");

@@ -1,6 +1,7 @@
 /* A NULL among the parts of json_pack() makes the whole NULL, so nothing is checked on the way. */
 #include "api/parts.h"
 
+#include "api/json.h"
 #include "base/buf.h"
 
 json_t *bw_skip_json(const struct bw_skip *skip)
@@ -63,6 +64,8 @@ json_t *bw_base64_json(const void *bytes, size_t count)
     struct bw_buf text = {0};
     bw_buf_add_base64(&text, bytes, count);
     json_t *value = text.failed ? NULL : json_stringn_nocheck(text.data, text.length_bytes);
+    if (text.failed)
+        bw_json_lack_memory();
     bw_buf_release(&text);
     return value;
 }

@@ -28,6 +28,7 @@ static const struct {
     [BW_PROBLEM_HEADERS_TOO_LARGE] = {431, "headers-too-large", "The header fields are too large"},
     [BW_PROBLEM_INTERNAL] = {500, "internal", "The service failed"},
     [BW_PROBLEM_DRAINING] = {503, "draining", "The service is shutting down"},
+    [BW_PROBLEM_STALLED] = {503, "stalled", "The service makes no progress"},
     [BW_PROBLEM_DEADLINE] = {503, "deadline-infeasible", "The deadline cannot be kept"},
     [BW_PROBLEM_TOO_LATE] = {504, "deadline-missed", "The deadline has passed"},
 };
@@ -80,5 +81,5 @@ char *bw_problem_render(enum bw_problem problem, const struct bw_err *err,
         json_object_set_new(root, "offer", bw_offer_json(offer));
     if (root && openai)
         json_object_set_new(root, "error", openai_error(status, slug, err));
-    return root ? bw_json_render(root) : NULL;
+    return bw_json_render(root);
 }

@@ -313,11 +313,12 @@ static const struct bw_json_field request_fields[] = {
 int bw_request_parse(struct bw_request *request, const char *body, size_t length,
                      struct bw_err *err)
 {
-    json_t *root = bw_json_object(body, length, err);
-    if (!root)
-        return BW_ESYNTAX;
+    json_t *root;
     struct bw_request out = bw_request_default();
-    int code = bw_json_read(root, "", request_fields, &out, err);
+    int code = bw_json_object(&root, body, length, err);
+    if (code)
+        return code;
+    code = bw_json_read(root, "", request_fields, &out, err);
     json_decref(root);
     if (!code)
         *request = out;
@@ -339,18 +340,30 @@ int bw_request_set(struct bw_request *request, const char *field, const char *te
     json_error_t syntax;
     bool literal = *text == '{' || strcmp(text, "true") == 0 || strcmp(text, "false") == 0 ||
                    bw_text_to_number(text, -1e18, 1e18, &number);
-    if (!is_utf8(field))
+    bool named = is_utf8(field);
+    if (bw_json_lacked_memory())
+        return bw_err_set(err, BW_ENOMEM, "out of memory");
+    if (!named)
         return bw_err_set(err, BW_ERANGE, "a field's name is not valid UTF-8");
-    json_t *value = literal ? json_loads(text, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, &syntax)
-                            : json_string(text);
+    json_t *value = NULL, *object;
+    int code = BW_OK;
+    if (literal)
+        code = bw_json_load(&value, text, strlen(text), JSON_DECODE_ANY, &syntax);
+    else
+        value = json_string(text);
+    if (code == BW_ENOMEM || bw_json_lacked_memory()) {
+        json_decref(value);
+        return bw_err_set(err, BW_ENOMEM, "out of memory");
+    }
     if (!value) {
         bw_json_pointer(pointer, "", field);
         return bw_err_set_field(err, BW_ERANGE, pointer, "%s",
                                 literal ? syntax.text : "not valid UTF-8");
     }
-    json_t *object = json_object();
+    object = json_object();
     json_object_set_new(object, field, value);
-    int code = bw_json_read(object, "", request_fields, request, err);
+    code = bw_json_lacked_memory() ? bw_err_set(err, BW_ENOMEM, "out of memory")
+                                   : bw_json_read(object, "", request_fields, request, err);
     json_decref(object);
     return code;
 }

@@ -71,5 +71,5 @@ char *bw_quote_render(const struct bw_quote *q)
         json_object_set_new(root, "reason", json_string(q->refusal));
         json_object_set_new(root, "offer", bw_offer_json(&q->offer));
     }
-    return root ? bw_json_render(root) : NULL;
+    return bw_json_render(root);
 }

@@ -251,11 +251,12 @@ static const struct bw_json_field txt2img_fields[] = {
 
 int bw_txt2img_parse(struct bw_txt2img *out, const char *body, size_t length, struct bw_err *err)
 {
-    json_t *root = bw_json_object(body, length, err);
-    if (!root)
-        return BW_ESYNTAX;
+    json_t *root;
+    int code = bw_json_object(&root, body, length, err);
+    if (code)
+        return code;
     struct bw_txt2img read = {.request = bw_request_default(), .batch_size = 1, .n_iter = 1};
-    int code = bw_json_read(root, "", txt2img_fields, &(struct reading){&read, false}, err);
+    code = bw_json_read(root, "", txt2img_fields, &(struct reading){&read, false}, err);
     json_decref(root);
     read.request.format = BW_FORMAT_PNG;
     read.request.count = read.batch_size * read.n_iter;

@@ -60,10 +60,11 @@ static int add_line(struct bw_trace *trace, const char *text, size_t length, str
         {"at_ms", read_at}, {"client", read_client}, {"request", read_request}, {NULL, NULL}};
     struct line line = {.at_ms = -1};
     double before_ms = trace->count ? trace->arrivals[trace->count - 1].at_ms : 0;
-    json_t *root = bw_json_object(text, length, err);
-    if (!root)
-        return err->code;
-    int code = bw_json_read(root, "", fields, &line, err);
+    json_t *root;
+    int code = bw_json_object(&root, text, length, err);
+    if (code)
+        return code;
+    code = bw_json_read(root, "", fields, &line, err);
     json_decref(root);
     if (!code && (!line.body || line.at_ms < 0))
         code = bw_err_set(err, BW_ERANGE, "at_ms and request are needed");

@@ -89,14 +89,16 @@ int bw_buf_add_file(struct bw_buf *buf, const char *path, struct bw_err *err)
     if (!file)
         return bw_err_set(err, BW_EIO, "%s: %s", path, strerror(errno));
     char block[16384];
-    size_t count;
+    size_t count = 0;
     while (!buf->failed && (count = fread(block, 1, sizeof block, file)) > 0)
         bw_buf_add(buf, block, count);
     int code = ferror(file) ? bw_err_set(err, BW_EIO, "%s: cannot be read", path) : BW_OK;
     fclose(file);
-    if (buf->failed)
+    if (buf->failed && buf->ceiling_bytes && count > buf->ceiling_bytes - buf->length_bytes)
         code = bw_err_set(err, BW_ERANGE, "%s: larger than the %zu bytes allowed", path,
                           buf->ceiling_bytes);
+    else if (buf->failed)
+        code = bw_err_set(err, BW_ENOMEM, "out of memory for %s", path);
     return code;
 }
 

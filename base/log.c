@@ -6,8 +6,6 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { LINE_CEILING_BYTES = 65536 };
-
 static enum bw_log_level threshold = BW_LOG_INFO;
 static enum bw_log_format format = BW_LOG_LOGFMT;
 
@@ -43,8 +41,10 @@ static void add_key(struct bw_log_line *line, const char *key)
 void bw_log_begin(struct bw_log_line *line, enum bw_log_level level, const char *event)
 {
     static const char *const names[] = {"debug", "info", "warn", "error", "off"};
-    *line = (struct bw_log_line){.text.ceiling_bytes = LINE_CEILING_BYTES,
-                                 .wanted = level >= threshold};
+    line->text = (struct bw_buf){.data = line->room,
+                                 .room_bytes = sizeof line->room,
+                                 .ceiling_bytes = sizeof line->room - 1}; // so it is never moved
+    line->wanted = level >= threshold;
     if (!line->wanted)
         return;
     char date[BW_DATE_CHARS];
@@ -90,7 +90,6 @@ void bw_log_end(struct bw_log_line *line)
         ssize_t written = write(STDERR_FILENO, line->text.data, line->text.length_bytes);
         (void)written; // a log that cannot be written is nobody's reason to stop
     }
-    bw_buf_release(&line->text);
 }
 
 void bw_log_message(enum bw_log_level level, const char *event, const char *message)

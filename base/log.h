@@ -21,9 +21,12 @@
 enum bw_log_level { BW_LOG_DEBUG, BW_LOG_INFO, BW_LOG_WARN, BW_LOG_ERROR, BW_LOG_OFF };
 enum bw_log_format { BW_LOG_LOGFMT, BW_LOG_JSON };
 
+enum { BW_LOG_LINE_BYTES = 16384 }; // a longer line is not written
+
 struct bw_log_line {
-    struct bw_buf text;
-    bool wanted; // the level is at or above the threshold
+    struct bw_buf text; // over `room`: a log that needs memory fails where it is needed most
+    bool wanted;        // the level is at or above the threshold
+    char room[BW_LOG_LINE_BYTES];
 };
 
 /* Choose what is written from now on. */
@@ -33,7 +36,7 @@ void bw_log_begin(struct bw_log_line *line, enum bw_log_level level, const char 
 void bw_log_text(struct bw_log_line *line, const char *key, const char *value);
 void bw_log_int(struct bw_log_line *line, const char *key, int64_t value);
 void bw_log_ms(struct bw_log_line *line, const char *key, double value_ms); // three decimals
-/* Write the line and free it. */
+/* Write the line. */
 void bw_log_end(struct bw_log_line *line);
 
 /* A line with nothing but a message. */

@@ -64,12 +64,13 @@ static int add_line(struct bw_load_mix *mix, const char *text, size_t length, st
                                                   {NULL, NULL}};
     if (mix->count == BW_LOAD_GROUPS)
         return bw_err_set(err, BW_ERANGE, "more than %d entries", BW_LOAD_GROUPS);
-    json_t *root = bw_json_object(text, length, err);
-    if (!root)
-        return BW_ERANGE;
+    json_t *root;
+    int code = bw_json_object(&root, text, length, err);
+    if (code)
+        return code;
     struct bw_load_entry *entry = &mix->entries[mix->count++];
     *entry = (struct bw_load_entry){.weight = 1};
-    int code = bw_json_read(root, "", fields, entry, err);
+    code = bw_json_read(root, "", fields, entry, err);
     json_decref(root);
     return code ? code : check_entry(entry, err);
 }
@@ -116,8 +117,10 @@ int bw_load_mix_one(struct bw_load_mix *mix, const char *body, struct bw_err *er
     struct bw_err reason = {0};
     *mix = (struct bw_load_mix){.count = 1};
     mix->entries[0].weight = 1;
-    json_t *root = bw_json_object(body, strlen(body), &reason);
-    int code = root ? read_request(root, "", &mix->entries[0], &reason) : BW_ERANGE;
+    json_t *root = NULL;
+    int code = bw_json_object(&root, body, strlen(body), &reason);
+    if (!code)
+        code = read_request(root, "", &mix->entries[0], &reason);
     json_decref(root);
     if (!code)
         code = check_entry(&mix->entries[0], &reason);

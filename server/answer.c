@@ -37,12 +37,14 @@ void bw_answer_etag(const struct bw_service *service, const struct bw_model *mod
                     const struct bw_request *effective, char etag[BW_ETAG_CHARS])
 {
     struct bw_buf all = {0};
-    char digest[BW_DIGEST_CHARS] = "0", *request = bw_request_render(effective);
+    char digest[BW_DIGEST_CHARS], *request = bw_request_render(effective);
+    *etag = '\0';
     bw_buf_addf(&all, "%s %s %s %d %s", request ? request : "", model->digest, model->kernels->name,
                 service->config->comments, BW_VERSION);
-    if (request && !all.failed)
+    if (request && !all.failed) {
         bw_digest(all.data, all.length_bytes, digest);
-    snprintf(etag, BW_ETAG_CHARS, "\"%s\"", digest);
+        snprintf(etag, BW_ETAG_CHARS, "\"%s\"", digest);
+    }
     free(request);
     bw_buf_release(&all);
 }
@@ -65,7 +67,7 @@ bool bw_answer_not_modified(struct bw_exchange *x, const char *etag, const char 
 {
     char known[BW_HEADERS_LIMIT];
     bw_exchange_list(x, "If-None-Match", known, sizeof known);
-    if (!bw_etag_matches(*known ? known : NULL, etag))
+    if (!*etag || !bw_etag_matches(*known ? known : NULL, etag))
         return false;
     const struct bw_header headers[] = {
         {"ETag", etag}, {"Cache-Control", lasting}, {"Vary", "Accept"}, {NULL, NULL}};
@@ -94,7 +96,8 @@ static bool say_cacheable(const struct bw_listener *l, const struct bw_request *
     if (bw_answer_not_modified(l->exchange, etag, lasting))
         return true;
     bw_exchange_add_header(l->exchange, "Cache-Control", lasting);
-    bw_exchange_add_header(l->exchange, "ETag", etag);
+    if (*etag)
+        bw_exchange_add_header(l->exchange, "ETag", etag);
     return false;
 }
 

@@ -60,6 +60,8 @@ static const struct setting {
      "full; reject-only (deadlines, but no bricks skipped for them); fifo (no deadlines)"},
     {"deadline-grace-ms", INTEGER, AT(deadline_grace_ms), 0, 3600000, NULL, "1000",
      "a promised deadline that is missed by more is given up, with 504"},
+    {"stall-ms", INTEGER, AT(stall_ms), 1000, 3600000, NULL, "60000",
+     "a worker that is at one call for so long, and 20 times as long as predicted, counts as dead"},
     {"max-area", INTEGER, AT(max_area), 256, 1 << 24, NULL, "262144",
      "pixels of the largest picture"},
     {"max-body-bytes", INTEGER, AT(max_body_bytes), 1024, 1 << 24, NULL, "65536",

@@ -31,6 +31,7 @@ struct bw_config {
     int target_latency_ms; // of automatic pictures without a deadline; 0: none
     int policy;            // enum bw_policy
     int deadline_grace_ms; // after a promised deadline, before its pictures are given up
+    int stall_ms;          // at one call of the network, after which a worker counts as dead
     int max_area;
     int max_body_bytes;
     int connections;

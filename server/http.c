@@ -16,6 +16,7 @@
 #include "base/clock.h"
 #include "base/random.h"
 #include "base/text.h"
+#include "server/connections.h"
 #include "server/framing.h"
 #include "server/listen.h"
 
@@ -24,7 +25,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 enum {
@@ -38,18 +38,6 @@ enum {
     STREAM_BLOCK_BYTES = 16384, // handed to the library at a time
 };
 
-/* One TCP connection. */
-struct connection {
-    struct connection *next, *previous; // in one of the lists below
-    struct bw_http *http;
-    struct bw_exchange *exchange; // the request under way, or NULL
-    int fd;
-    bool busy;           // the request has arrived and is being answered
-    double deadline_ms;  // for the next request to be complete; meaningless while busy
-    size_t target_bytes; // of the request's line as it was sent
-    bool target_ok;
-};
-
 struct bw_http {
     struct MHD_Daemon *daemon;
     struct bw_loop *loop;
@@ -59,8 +47,7 @@ struct bw_http {
     bw_http_handler *handler;
     bw_http_observer *observer;
     void *context;
-    struct connection resting, busy; // list heads; who rests longest is the last
-    int connection_count;
+    struct bw_connections connections;
     bool running;    // inside MHD_run()
     bool run_again;  // as soon as others had their turn
     double drain_ms; // when draining began; 0: not draining
@@ -71,7 +58,7 @@ struct bw_http {
 struct bw_exchange {
     struct bw_http *http;
     struct MHD_Connection *mhd;
-    struct connection *connection;
+    struct bw_connection *connection;
     char method[16], path[BW_PATH_LIMIT + 1], id[BW_REQUEST_ID_CHARS];
     struct bw_caller caller;
     struct bw_buf query; // decoded parameters, "name\0value\0" after each other
@@ -87,6 +74,7 @@ struct bw_exchange {
     bool handled; // the handler was called
     bool suspended;
     bool left; // the client is gone
+    bool lost; // there is no memory for an answer: the connection is closed
     struct bw_watch *watch;
     bw_loop_fn *on_leave;
     void *leave_context;
@@ -122,60 +110,17 @@ static void run(void *context)
         bw_timer_stop(http->timeout);
 }
 
-static void unlink_connection(struct connection *c)
-{
-    c->next->previous = c->previous;
-    c->previous->next = c->next;
-}
-
-static void set_busy(struct connection *c, bool busy)
-{
-    struct connection *head = busy ? &c->http->busy : &c->http->resting;
-    if (c->next)
-        unlink_connection(c);
-    c->busy = busy;
-    c->deadline_ms = bw_now_ms() + c->http->limits.request_timeout_ms;
-    c->next = head->next;
-    c->previous = head;
-    c->next->previous = c->previous->next = c;
-}
-
-/* The library sees the end of the stream and does the rest. */
-static void drop(struct connection *c)
-{
-    set_busy(c, false); // not again at once
-    shutdown(c->fd, SHUT_RDWR);
-}
-
 static void on_connection(void *context, struct MHD_Connection *mhd, void **slot,
                           enum MHD_ConnectionNotificationCode event)
 {
     struct bw_http *http = context;
     if (event == MHD_CONNECTION_NOTIFY_STARTED) {
-        struct connection *c = calloc(1, sizeof *c);
-        if (!c)
-            abort(); // a hundred bytes: nothing sensible is left to do
-        c->fd = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
-        c->http = http;
-        if (++http->connection_count > http->limits.connections &&
-            http->resting.previous != &http->resting)
-            drop(http->resting.previous);
-        set_busy(c, false);
-        *slot = c;
-    } else {
-        struct connection *c = *slot;
-        unlink_connection(c);
-        free(c);
-        http->connection_count--;
+        int fd = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
+        *slot = bw_connections_add(&http->connections, fd);
+    } else if (*slot) {
+        bw_connection_remove(*slot);
         http->run_again = true; // another may have waited for its place
     }
-}
-
-/* Has the client sent what was not read yet? */
-static bool has_news(const struct connection *c)
-{
-    char byte;
-    return recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
 }
 
 /* A client that sends its request drop by drop, or rests too long, loses its connection. One that
@@ -183,18 +128,10 @@ static bool has_news(const struct connection *c)
 static void sweep(void *context)
 {
     struct bw_http *http = context;
-    double now = bw_now_ms();
-    bool impatient = http->drain_ms && now - http->drain_ms > IDLE_GRACE_MS;
-    struct connection *c = http->resting.previous, *newer;
-    for (int left = http->connection_count; left > 0; left--, c = newer) {
-        newer = c->previous;
-        if (c == &http->resting || (now <= c->deadline_ms && !impatient))
-            break;
-        if (now > c->deadline_ms || !has_news(c))
-            drop(c);
-    }
+    bw_connections_sweep(&http->connections,
+                         http->drain_ms && bw_now_ms() - http->drain_ms > IDLE_GRACE_MS);
     run(http);
-    if (http->drain_ms && http->connection_count == 0 && http->drained) {
+    if (http->drain_ms && http->connections.count == 0 && http->drained) {
         bw_loop_fn *drained = http->drained;
         http->drained = NULL;
         drained(http->drained_context);
@@ -202,6 +139,8 @@ static void sweep(void *context)
 }
 
 /* ---- reading a request ---- */
+
+static const char no_memory[] = "out of memory for the request";
 
 static void refuse_later(struct bw_exchange *x, enum bw_problem problem, const char *reason)
 {
@@ -216,11 +155,13 @@ static void refuse_later(struct bw_exchange *x, enum bw_problem problem, const c
  * first call of answer() finds in its slot: nothing yet. */
 static void *see_target(void *context, const char *target, struct MHD_Connection *mhd)
 {
-    struct connection *c =
+    struct bw_connection *c =
         MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT)->socket_context;
     (void)context;
-    c->target_bytes = target ? strlen(target) : 0;
-    c->target_ok = target && bw_framing_target_ok(target);
+    if (c) {
+        c->target_bytes = target ? strlen(target) : 0;
+        c->target_ok = target && bw_framing_target_ok(target);
+    }
     return NULL;
 }
 
@@ -228,7 +169,7 @@ static void *see_target(void *context, const char *target, struct MHD_Connection
 static void check_framing(struct bw_exchange *x, const char *method, const char *url,
                           const char *version, struct bw_framing *framing)
 {
-    const struct connection *c = x->connection;
+    const struct bw_connection *c = x->connection;
     size_t head_bytes =
         MHD_get_connection_info(x->mhd, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE)->header_size;
     bw_framing_read(framing, version, head_bytes - (size_t)(version - method));
@@ -296,16 +237,17 @@ static bool announces_too_much(const struct bw_exchange *x)
 static struct bw_exchange *begin(struct bw_http *http, struct MHD_Connection *mhd, const char *url,
                                  const char *method, const char *version)
 {
-    struct bw_exchange *x = calloc(1, sizeof *x);
+    struct bw_connection *c =
+        MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT)->socket_context;
+    struct bw_exchange *x = c ? calloc(1, sizeof *x) : NULL;
     if (!x)
         return NULL;
     x->http = http;
     x->mhd = mhd;
-    x->connection =
-        MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT)->socket_context;
+    x->connection = c;
     x->started_ms = bw_now_ms();
-    x->body.ceiling_bytes = http->limits.body_limit_bytes;
     x->done.route = "none";
+    x->body.ceiling_bytes = http->limits.body_limit_bytes;
     snprintf(x->method, sizeof x->method, "%s", method);
     bw_peer_address(MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CLIENT_ADDRESS)->client_addr,
                     x->caller.address);
@@ -314,22 +256,30 @@ static struct bw_exchange *begin(struct bw_http *http, struct MHD_Connection *mh
     check_framing(x, method, url, version, &framing);
     check_path(x, url, framing.host);
     MHD_get_connection_values(mhd, MHD_GET_ARGUMENT_KIND, keep_parameter, x);
+    if (x->query.failed)
+        refuse_later(x, BW_PROBLEM_INTERNAL, no_memory);
     return x;
 }
 
 static void take_body(struct bw_exchange *x, const char *bytes, size_t count)
 {
+    bool fits = count <= x->body.ceiling_bytes - x->body.length_bytes;
     bw_buf_add(&x->body, bytes, count);
-    if (x->body.failed) {
-        x->dropped_bytes += count;
+    if (!x->body.failed)
+        return;
+    x->dropped_bytes += count;
+    if (fits)
+        refuse_later(x, BW_PROBLEM_INTERNAL, no_memory);
+    else
         refuse_later(x, BW_PROBLEM_BODY_TOO_LARGE, "the body is larger than this service reads");
-    }
 }
 
 /* ---- answering ---- */
 
 static enum MHD_Result send_response(struct bw_exchange *x)
 {
+    if (x->lost)
+        return MHD_NO;
     x->done.status = x->status;
     enum MHD_Result result = MHD_queue_response(x->mhd, (unsigned)x->status, x->response);
     MHD_destroy_response(x->response);
@@ -371,7 +321,7 @@ static enum MHD_Result handle(struct bw_exchange *x)
 {
     x->handled = true;
     x->http->handler(x->http->context, x);
-    if (x->response)
+    if (x->response || x->lost)
         return send_response(x);
     wait_for_news(x);
     return MHD_YES;
@@ -394,7 +344,7 @@ static enum MHD_Result answer(void *context, struct MHD_Connection *mhd, const c
             refuse_later(x, BW_PROBLEM_BODY_TOO_LARGE,
                          "the body is larger than this service reads");
         if (too_much || x->unread) {
-            set_busy(x->connection, true);
+            bw_connection_set_busy(x->connection, true);
             return send_refusal(x);
         }
         return MHD_YES;
@@ -405,7 +355,7 @@ static enum MHD_Result answer(void *context, struct MHD_Connection *mhd, const c
         return x->dropped_bytes > DRAIN_LIMIT_BYTES ? MHD_NO : MHD_YES;
     }
     if (!x->connection->busy)
-        set_busy(x->connection, true);
+        bw_connection_set_busy(x->connection, true);
     if (x->left)
         return MHD_NO;
     if (x->refused)
@@ -423,7 +373,7 @@ static void on_completed(void *context, struct MHD_Connection *mhd, void **slot,
         return;
     *slot = NULL;
     x->connection->exchange = NULL;
-    set_busy(x->connection, false);
+    bw_connection_set_busy(x->connection, false);
     bw_watch_free(x->watch);
     if (x->pull && !x->ended && !x->left && x->on_leave)
         x->on_leave(x->leave_context); // it left while there was something to send
@@ -472,22 +422,26 @@ static void go_on(struct bw_exchange *x)
         bw_timer_start(x->http->timeout, 0, 0);
 }
 
+static void add_field(struct bw_exchange *x, const char *name, const char *value)
+{
+    x->lost = x->lost || MHD_add_response_header(x->response, name, value) != MHD_YES;
+}
+
 /* Send the answer off with these fields and those that every answer has. After a refusal nobody
  * knows where the next request begins, and after chunks not for sure: the library takes lines in
  * them that end in a bare LF, and which others may read differently. */
 static void publish(struct bw_exchange *x, int status, const struct bw_header *headers)
 {
     const char *name, *value;
-    if (!x->response)
-        abort(); // a response object is a few hundred bytes
     x->status = status;
+    x->lost = !x->response || x->extra.failed;
     for (; headers && headers->name; headers++)
-        MHD_add_response_header(x->response, headers->name, headers->value);
+        add_field(x, headers->name, headers->value);
     for (int i = 0; pair_at(&x->extra, i, &name, &value); i++)
-        MHD_add_response_header(x->response, name, value);
-    MHD_add_response_header(x->response, "X-Request-Id", x->id);
+        add_field(x, name, value);
+    add_field(x, "X-Request-Id", x->id);
     if (x->http->drain_ms || x->refused || x->last)
-        MHD_add_response_header(x->response, "Connection", "close");
+        add_field(x, "Connection", "close");
     if (x->suspended)
         go_on(x);
 }
@@ -504,13 +458,35 @@ static struct MHD_Response *without_length(void)
     return MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, 1, read_nothing, NULL, NULL);
 }
 
+/* For an answer that there was no memory for; the library copies it into one block. */
+static void respond_without_memory(struct bw_exchange *x)
+{
+    static const struct bw_header headers[] = {{"Content-Type", "application/problem+json"},
+                                               {NULL, NULL}};
+    char text[256];
+    int length = snprintf(text, sizeof text,
+                          "{\"type\":\"urn:brickwork:problem:internal\",\"title\":\"The service "
+                          "failed\",\"status\":500,\"detail\":\"out of memory for the answer\","
+                          "\"instance\":\"%s\"}",
+                          x->id);
+    x->response = MHD_create_response_from_buffer((size_t)length, text, MHD_RESPMEM_MUST_COPY);
+    x->done.sent_bytes = (size_t)length;
+    publish(x, MHD_HTTP_INTERNAL_SERVER_ERROR, headers);
+}
+
 void bw_exchange_respond(struct bw_exchange *x, int status, const struct bw_header *headers,
                          char *body, size_t length)
 {
     assert(!x->response && !x->left);
+    if (!body && status != MHD_HTTP_NO_CONTENT && status != MHD_HTTP_NOT_MODIFIED) {
+        respond_without_memory(x);
+        return;
+    }
     x->response = status == MHD_HTTP_NOT_MODIFIED
                       ? without_length()
                       : MHD_create_response_from_buffer(length, body, MHD_RESPMEM_MUST_FREE);
+    if (!x->response)
+        free(body);
     x->done.sent_bytes = length;
     publish(x, status, headers);
 }
@@ -726,8 +702,7 @@ int bw_http_new(struct bw_http **out, struct bw_loop *loop, int listen_fd,
                              .handler = handler,
                              .observer = observer,
                              .context = context};
-    http->resting.next = http->resting.previous = &http->resting;
-    http->busy.next = http->busy.previous = &http->busy;
+    bw_connections_init(&http->connections, limits->connections, limits->request_timeout_ms);
     int code = start(http, listen_fd, err);
     if (code) {
         if (!http->daemon)
@@ -748,9 +723,11 @@ void bw_http_free(struct bw_http *http)
     bw_timer_free(http->sweep);
     if (http->daemon) {
         http->running = true; // no MHD_run() from callbacks any more
-        for (struct connection *c = http->busy.next; c != &http->busy; c = c->next) {
-            if (c->exchange && c->exchange->suspended)
-                client_left(c->exchange); // the daemon must not stop under suspended connections
+        const struct bw_connection *busy = &http->connections.busy;
+        for (const struct bw_connection *c = busy->next; c != busy; c = c->next) {
+            struct bw_exchange *x = c->exchange;
+            if (x && x->suspended)
+                client_left(x); // the daemon must not stop under suspended connections
         }
         MHD_run(http->daemon);
         MHD_stop_daemon(http->daemon);
@@ -775,5 +752,5 @@ bool bw_http_is_draining(const struct bw_http *http)
 
 int bw_http_connections(const struct bw_http *http)
 {
-    return http->connection_count;
+    return http->connections.count;
 }

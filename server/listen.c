@@ -32,7 +32,10 @@ static int resolve(const char *address, struct addrinfo **found, struct bw_err *
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM,
                              .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV | AI_PASSIVE,
                              .ai_family = length ? AF_UNSPEC : AF_INET6};
-    if (getaddrinfo(length ? host + bracketed : NULL, colon + 1, &hints, found))
+    int failed = getaddrinfo(length ? host + bracketed : NULL, colon + 1, &hints, found);
+    if (failed == EAI_MEMORY)
+        return bw_err_set(err, BW_ENOMEM, "out of memory");
+    if (failed)
         return bw_err_set(err, BW_ERANGE, "\"%s\" has no numeric host before its port", address);
     return BW_OK;
 }

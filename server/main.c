@@ -40,6 +40,7 @@ static void on_drained(void *context)
 static void on_tick(void *context)
 {
     struct server *s = context;
+    bw_workers_watch(s->service.workers, bw_now_ms(), s->config.stall_ms);
     bw_jobs_tick(s->service.jobs);
     bw_orders_ping(&s->service, s->config.ping_ms);
     if (s->drained && !s->service.in_progress && !bw_jobs_pending(s->service.jobs))

@@ -297,6 +297,8 @@ void bw_metrics_render(struct bw_metrics *m, const struct bw_gauges *g, struct b
     value(out, "connections", "gauge", "Open connections.", g->connections);
     value(out, "streams", "gauge", "Open streams of events.", g->streams);
     value(out, "workers", "gauge", "Workers.", g->workers);
+    value(out, "workers_dead", "gauge", "Workers that have ended or make no progress.",
+          g->workers_dead);
     value(out, "worker_threads", "gauge", "Threads of each worker.", g->threads);
     pthread_mutex_lock(&m->lock);
     render_requests(m, out);

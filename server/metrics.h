@@ -59,7 +59,7 @@ struct bw_gauges {
         const char *name, *digest;
     } * models;      // [model_count] in service
     int brick_count; // of the model that has most
-    int queued, queue_bound, in_progress, connections, streams, workers, threads;
+    int queued, queue_bound, in_progress, connections, streams, workers, workers_dead, threads;
     int jobs_open, jobs_kept; // not over; over and not forgotten yet
     size_t jobs_bytes;        // of all of these
     double uptime_s;

@@ -35,15 +35,28 @@ static void respond_status(struct bw_exchange *x, const char *status)
     respond_buf(x, "application/json", &text);
 }
 
+/* Whoever supervises the process is to start another. True if the exchange was refused. */
+static bool refuse_dead(const struct bw_service *service, struct bw_exchange *x)
+{
+    struct bw_err err = {0};
+    int dead = bw_workers_dead(service->workers);
+    if (!dead)
+        return false;
+    bw_err_set(&err, BW_EBUSY, "%d of %d workers have ended or make no progress", dead,
+               service->config->workers);
+    bw_exchange_refuse(x, BW_PROBLEM_STALLED, &err, &(struct bw_header){"Retry-After", "1"});
+    return true;
+}
+
 static void handle_livez(struct bw_service *service, struct bw_exchange *x)
 {
-    (void)service;
-    respond_status(x, "alive");
+    if (!refuse_dead(service, x))
+        respond_status(x, "alive");
 }
 
 static void handle_readyz(struct bw_service *service, struct bw_exchange *x)
 {
-    if (!bw_generate_refuse_draining(service, x))
+    if (!refuse_dead(service, x) && !bw_generate_refuse_draining(service, x))
         respond_status(x, "ready");
 }
 
@@ -68,6 +81,7 @@ static void handle_metrics(struct bw_service *service, struct bw_exchange *x)
         .connections = bw_http_connections(service->http),
         .streams = bw_orders_streams(service),
         .workers = service->config->workers,
+        .workers_dead = bw_workers_dead(service->workers),
         .threads = service->config->threads,
         .jobs_open = jobs.open,
         .jobs_kept = jobs.over,

@@ -4,18 +4,28 @@
 
 #include "api/response.h"
 #include "base/clock.h"
+#include "base/log.h"
 #include "engine/cost.h"
 #include "image/encode.h"
 #include "server/catalogue.h"
 
+#include <math.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+
+static const double most_ms_between_looks = 2000, most_times_price = 20;
 
 struct worker {
     struct bw_workers *all;
     int number;
     pthread_t thread;
     bool running;
+    atomic_uint moves;           // what it has begun so far: odd while it is at something
+    _Atomic double predicted_ms; // how long that takes
+    unsigned seen;               // the rest is the watch's: `moves` at the last look,
+    double still_ms;             // for how long that has been the same,
+    bool dead;                   // and what follows from it
 };
 
 struct bw_workers {
@@ -23,7 +33,8 @@ struct bw_workers {
     struct bw_metrics *metrics;
     bw_workers_fn *notify;
     void *context;
-    int worker_count;
+    int worker_count, dead_count;
+    double looked_ms;
     pthread_mutex_t lock; // of `over` and the news
     struct bw_job *over;
     struct bw_news *news, **news_end;
@@ -177,6 +188,17 @@ static void advance(struct worker *w, struct bw_job **jobs, int count)
                     flops);
 }
 
+static void begin(struct worker *w, double predicted_ms)
+{
+    atomic_store(&w->predicted_ms, predicted_ms);
+    atomic_fetch_add(&w->moves, 1);
+}
+
+static void end(struct worker *w)
+{
+    atomic_fetch_add(&w->moves, 1);
+}
+
 static void *worker_main(void *argument)
 {
     struct worker *w = argument;
@@ -192,10 +214,15 @@ static void *worker_main(void *argument)
             bw_sampler_init(&job->sampler, job->task.arch, &job->plan, NULL, &job->err);
         }
         double began_ms = bw_now_ms();
+        begin(w, jobs[0]->task.free_ms - began_ms);
         advance(w, jobs, count);
+        end(w);
         int over = bw_scheduler_give(all->scheduler, jobs, count, began_ms);
-        for (int i = count - over; i < count; i++)
+        for (int i = count - over; i < count; i++) {
+            begin(w, 0);
             finish(all, jobs[i]);
+            end(w);
+        }
     }
     return NULL;
 }
@@ -254,6 +281,48 @@ void bw_news_free(struct bw_news *news)
 {
     bw_buf_release(&news->preview);
     free(news);
+}
+
+/* ---- the watch ---- */
+
+static void note(struct worker *w, bool dead, const char *reason)
+{
+    struct bw_log_line line;
+    if (dead == w->dead)
+        return;
+    w->dead = dead;
+    w->all->dead_count += dead ? 1 : -1;
+    bw_log_begin(&line, dead ? BW_LOG_ERROR : BW_LOG_WARN, dead ? "worker-dead" : "worker-back");
+    bw_log_int(&line, "worker", w->number);
+    bw_log_text(&line, "reason", reason);
+    bw_log_ms(&line, "still_ms", w->still_ms);
+    bw_log_end(&line);
+}
+
+void bw_workers_watch(struct bw_workers *workers, double now_ms, double patience_ms)
+{
+    double since_ms = workers->looked_ms > 0 ? now_ms - workers->looked_ms : 0;
+    workers->looked_ms = now_ms;
+    for (int i = 0; i < workers->worker_count; i++) {
+        struct worker *w = &workers->workers[i];
+        if (w->running && pthread_tryjoin_np(w->thread, NULL) == 0) {
+            w->running = false;
+            note(w, true, "its thread has ended");
+        }
+        if (!w->running)
+            continue;
+        unsigned moves = atomic_load(&w->moves);
+        bool still = moves == w->seen && moves % 2;
+        w->seen = moves;
+        w->still_ms = still ? w->still_ms + fmin(since_ms, most_ms_between_looks) : 0;
+        double most_ms = fmax(patience_ms, most_times_price * atomic_load(&w->predicted_ms));
+        note(w, w->still_ms > most_ms, still ? "it makes no progress" : "it goes on");
+    }
+}
+
+int bw_workers_dead(const struct bw_workers *workers)
+{
+    return workers->dead_count;
 }
 
 void bw_workers_stop(struct bw_workers *workers)

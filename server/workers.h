@@ -4,6 +4,10 @@
  * worker asks the scheduler what to advance, evaluates the network once for each of those pictures,
  * and asks again: one of its teams works at a time, the others sleep. What comes out does not
  * depend on what else was in the call.
+ *
+ * A worker is dead that has ended, or that is at one call of the network or at one picture's file
+ * for far longer than that takes. Only a new process helps: its jobs are lost, and nobody may take
+ * them away from a thread that could wake up.
  */
 #ifndef BW_SERVER_WORKERS_H
 #define BW_SERVER_WORKERS_H
@@ -37,6 +41,15 @@ int bw_workers_new(struct bw_workers **workers, int count, struct bw_err *err);
 int bw_workers_start(struct bw_workers *workers, struct bw_scheduler *scheduler,
                      struct bw_metrics *metrics, bw_workers_fn *notify, void *context,
                      struct bw_err *err);
+
+/* Look whether all of them get on; called every second or so by the loop. A worker is dead that has
+ * been at one thing for `patience_ms` and for 20 times its price, or whose thread has ended; one
+ * that gets on after all is not dead any more. Both are logged. Only time counts in which this is
+ * called, so a process that was stopped as a whole, or whose machine slept, comes back alive. */
+void bw_workers_watch(struct bw_workers *workers, double now_ms, double patience_ms);
+
+/* How many of them are dead as of the last look. The loop's thread. */
+int bw_workers_dead(const struct bw_workers *workers);
 
 /* Jobs that are over, linked by next: done (image), failed (err), or cancelled (err BW_ECANCELLED).
  * They belong to the caller again. Any thread. */

@@ -5,6 +5,7 @@ particular to one operation, else by what gives that status anywhere. That nothi
 seen at the end of a run, when the record of all suites is held against the document.
 """
 import hashlib
+import pathlib
 import re
 import signal
 import tempfile
@@ -293,6 +294,21 @@ def not_allowed_elsewhere(q):
     return q.send(address="/livez")
 
 
+def stalled(q):
+    """One of the workers stands still until the answer is there."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = pathlib.Path(folder) / "stall"
+        server = q.start("--stall-ms", 1000, env={"STALL": str(file), "LD_PRELOAD": str(BUILD / "stall.so")})
+        file.write_text("wait")
+        with Client(server) as client:
+            client.send("POST", "/v1/generate", QUICK)
+            server.wait_for_log("event=worker-dead")
+            answer = q.send(server)
+            file.unlink()
+            client.receive()
+        return answer
+
+
 BY_STATUS = {200: ok, 304: not_modified, 400: malformed, 401: unauthorized, 404: not_found,
              405: wrong_method, 406: not_acceptable, 413: body_too_large, 414: path_too_long,
              415: media_type, 422: invalid, 429: quota_used_up, 431: headers_too_large, 500: internal,
@@ -315,6 +331,7 @@ PARTICULAR = {("put", "/v1/jobs/{id}", 200): job_twice,
               ("get", "/v1/generate", 429): queue_full,
               ("put", "/v1/jobs/{id}", 429): queue_full,
               ("get", "/metrics", 404): elsewhere,
+              ("get", "/livez", 503): stalled,
               ("get", "/assets/{name}", 200): asset,
               ("get", "/assets/{name}", 304): asset_not_modified,
               ("put", "/v1/jobs/{id}", 500): no_place,

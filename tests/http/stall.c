@@ -1,0 +1,25 @@
+/* Preloaded into a server by a test: the thread that writes a JPEG stands still as long as the file
+ * that the environment variable STALL names is there, or ends if "end" is what it holds. */
+#include <dlfcn.h>
+#include <stdio.h> // jpeglib.h wants it first
+
+#include <jpeglib.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+void jpeg_start_compress(j_compress_ptr jpeg, boolean whole)
+{
+    void (*real)(j_compress_ptr, boolean);
+    *(void **)&real = dlsym(RTLD_NEXT, "jpeg_start_compress");
+    for (FILE *file; (file = fopen(getenv("STALL"), "r"));) {
+        char what[8] = "";
+        char *read = fgets(what, sizeof what, file);
+        fclose(file);
+        if (read && strcmp(what, "end") == 0)
+            pthread_exit(NULL);
+        usleep(10000);
+    }
+    real(jpeg, whole);
+}

@@ -1,0 +1,237 @@
+"""Every allocation fails in turn, the program's own and its libraries', at the start and in requests.
+
+A start ends in a clean refusal. A request ends in its answer, in a problem, or with its connection
+closed; the one after it is answered as ever, and no block of memory is left over.
+"""
+import http.client
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+import unittest
+
+from jobs import parse
+from scarce import ALL, ENDLESSLY, PROGRAM, Scarce
+from support import JSON, PATIENCE_S, QUICK, SERVER, TINY, Client, Server, ask, environment, wait_until
+
+MOST = 3000  # allocations that a request may take before the test gives up
+SETTLE_S = 10
+SECRET = "whsec_" + "c2VjcmV0IG9mIGEgdGVzdCB0aGF0IGlzIGxvbmc="
+
+
+# Lack of memory has an answer of its own on every path, which openapi.yaml need not repeat everywhere.
+os.environ.pop("BRICKWORK_RECORD", None)
+
+
+class TestStart(unittest.TestCase):
+    """Not part of it is what happens before main(): OpenBLAS and libgfortran end a program that has
+    no memory for them, and say so. Nor are libuv's own allocations, which end in abort()."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = pathlib.Path(cls.enterClassContext(tempfile.TemporaryDirectory()))
+        (cls.folder / "secret").write_text(SECRET)
+        server = Server("--jobs-dir", cls.folder / "jobs")
+        for job in ("a", "b"):
+            assert ask(server, "PUT", f"/v1/jobs/{job}", QUICK).status == 201
+            wait_until(lambda job=job: "finished" in ask(server, "GET", f"/v1/jobs/{job}").json(), "its end")
+        server.stop()
+
+    def start(self, scarce):
+        """Start a server, stop it as soon as it listens; (exit status, its log)."""
+        shutil.rmtree(self.folder / "copy", ignore_errors=True)
+        shutil.copytree(self.folder / "jobs", self.folder / "copy")
+        command = [SERVER, "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--threads", 2, "--model",
+                   TINY, "--jobs-dir", self.folder / "copy", "--webhook-allow", "127.0.0.1:9",
+                   "--webhook-secret-file", self.folder / "secret"]
+        with subprocess.Popen([str(word) for word in command], env=environment(scarce.environment), text=True,
+                              stderr=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
+            guard = threading.Timer(PATIENCE_S, process.kill)
+            guard.start()
+            lines = []
+            for line in process.stderr:
+                lines.append(line.rstrip("\n"))
+                if "event=listening" in line:
+                    process.send_signal(signal.SIGTERM)
+            status = process.wait()
+            guard.cancel()
+        return status, lines
+
+    def check(self, module, step=1, count=1):
+        scarce = Scarce()
+        self.addCleanup(scarce.close)
+        scarce.relax()
+        status, lines = self.start(scarce)
+        self.assertEqual(status, 0, lines)
+        blocks = scarce.blocks()
+        refusals, number = 0, 1
+        while True:
+            scarce.forget_blocks()
+            scarce.arm(number, count, ALL if module is None else scarce.number_of(module))
+            status, lines = self.start(scarce)
+            with self.subTest(number=number, lines=lines):
+                self.assertIn(status, (0, 1, 2))
+                if status:
+                    self.assertRegex(lines[-1], "out of memory|no memory|allocate memory|refuses|not enough memory")
+                    refusals += 1
+                for name, left in scarce.blocks().items():
+                    self.assertLessEqual(left, blocks.get(name, 0), f"left over by {name}")
+            if not scarce.refused():
+                break
+            number += step
+            self.assertLess(number, MOST)
+        self.assertGreater(refusals, 0)
+
+    def test_program(self):
+        self.check("program")
+
+    def test_program_and_from_there_on(self):
+        self.check("program", count=ENDLESSLY)
+
+    def test_http_library(self):
+        self.check("libmicrohttpd")
+
+    def test_c_library(self):
+        self.check("libc.")
+
+    def test_json_library(self):
+        self.check("libjansson", step=29)
+
+
+def accept(kind):
+    return {**JSON, "Accept": kind}
+
+
+def images(response):
+    return response.images()
+
+
+def body(response):
+    return response.body
+
+
+def of_json(*names):
+    """These members of the answer."""
+    return lambda response: [response.json()[name] for name in names]
+
+
+def last_event(response):
+    """The pictures that the last event has."""
+    return json.loads(response.body.decode().split("data: ")[-1])["images"]
+
+
+BODY = {**QUICK, "partial_images": 1}
+# name: a request, and what of its answer is always the same
+CASES = {
+    "jpeg": (("POST", "/v1/generate", {**QUICK, "skip": {"t_break": 0.5}}, JSON), body),
+    "png": (("POST", "/v1/generate", {**QUICK, "format": "png"}, JSON), body),
+    "webp": (("POST", "/v1/generate", {**QUICK, "format": "webp"}, JSON), body),
+    "json": (("POST", "/v1/generate", {**QUICK, "n": 2}, accept("application/json")), images),
+    "deadline": (("POST", "/v1/generate", {**QUICK, "skip": "auto", "deadline_ms": 60000}, JSON), body),
+    "address": (("GET", "/v1/generate?steps=2&seed=1&class=1&skip=%7B%22t_break%22%3A0.5%7D"), body),
+    "events": (("POST", "/v1/generate", BODY, accept("text/event-stream")), last_event),
+    "openai": (("POST", "/v1/images/generations", {"prompt": "square", "size": "32x32"}, JSON), None),
+    "sdapi": (("POST", "/sdapi/v1/txt2img", {"steps": 2, "seed": 1}, JSON), of_json("images")),
+    "quote": (("POST", "/v1/quote", QUICK, JSON), of_json("request", "admitted")),
+    "refusal": (("POST", "/v1/generate", {"steps": 1000}, JSON), of_json("type", "errors")),
+    "models": (("GET", "/v1/models"), body),
+    "capabilities": (("GET", "/v1/capabilities"), of_json("limits", "formats", "features", "version")),
+    "livez": (("GET", "/livez"), body),
+    "page": (("GET", "/"), body),
+    "metrics": (("GET", "/metrics"), None),
+    "unknown job": (("GET", "/v1/jobs/none"), of_json("type")),
+}
+
+
+class TestRequests(unittest.TestCase):
+    """Against one server, whose memory is watched all the time."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.scarce = Scarce()
+        cls.addClassCleanup(cls.scarce.close)
+        cls.folder = tempfile.TemporaryDirectory()
+        cls.addClassCleanup(cls.folder.cleanup)
+        cls.server = Server("--threads", 2, "--jobs-dir", cls.folder.name, env=cls.scarce.environment)
+        cls.addClassCleanup(cls.server.stop)
+
+    def settled(self, blocks):
+        """Wait until no more than these blocks are in use; what is left over otherwise."""
+        deadline = time.monotonic() + SETTLE_S
+        while (left := {name: count - blocks.get(name, 0) for name, count in self.scarce.blocks().items()
+                        if count > blocks.get(name, 0)}) and time.monotonic() < deadline:
+            time.sleep(0.002)
+        return left
+
+    def quiet_blocks(self):
+        """What is in use when nothing goes on."""
+        def same():
+            before = self.scarce.blocks()
+            time.sleep(0.1)
+            return before == self.scarce.blocks()
+        wait_until(same, "nothing to go on")
+        return self.scarce.blocks()
+
+    def attempt(self, act):
+        """The outcome of act(), or None if the connection broke."""
+        try:
+            return act()
+        except (http.client.HTTPException, OSError):
+            return None
+
+    def in_turn(self, act, check, count):
+        """Let every allocation of act() fail in turn; check(outcome) accepts what it returns."""
+        wanted = ask(self.server, "POST", "/v1/generate", QUICK).body
+        for _ in range(3):
+            act()
+        blocks = self.quiet_blocks()
+        for number in range(1, MOST):
+            self.scarce.arm(number, count)
+            outcome = self.attempt(act)
+            refused, culprit = self.scarce.refused(), self.scarce.culprit()
+            self.scarce.relax()
+            self.assertIsNone(self.server.process.poll(), (number, culprit, self.server.lines[-3:]))
+            with self.subTest(number=number, culprit=culprit):
+                self.assertEqual(ask(self.server, "POST", "/v1/generate", QUICK).body, wanted)
+                self.assertEqual(self.settled(blocks), {}, "left over")
+                if refused:
+                    check(outcome)
+                else:
+                    self.assertIsNotNone(outcome)
+            if not refused:
+                return
+        self.fail("it takes too many allocations")
+
+    def requests(self, count):
+        for name, (question, essence) in CASES.items():
+            normal = ask(self.server, *question)
+            essence = essence or (lambda response: response.status)
+
+            def check(answer, normal=normal, essence=essence):
+                if answer is None:
+                    return
+                if answer.status >= 500:
+                    self.assertEqual((answer.type, answer.json()["type"]),
+                                     ("application/problem+json", "urn:brickwork:problem:internal"))
+                elif answer.type == "text/event-stream" and b"event: error" in answer.body:
+                    self.assertEqual(parse(answer.body.decode())[-1][2]["status"], 500)
+                elif essence(answer) != essence(normal) or answer.status != normal.status:
+                    self.fail((answer.status, answer.body[:500], normal.body[:500]))
+            with self.subTest(name):
+                self.in_turn(lambda question=question: ask(self.server, *question), check, count)
+
+    def test_requests(self):
+        self.requests(1)
+
+    def test_requests_and_from_there_on(self):
+        """Until the request is over there is no memory any more."""
+        self.requests(ENDLESSLY)
+
+
+if __name__ == "__main__":
+    unittest.main()
