@@ -1,8 +1,10 @@
 """Signals: what was admitted is finished, nothing new is taken, and the exit status tells."""
 import signal
+import socket
+import time
 import unittest
 
-from support import ENDLESS, JSON, QUICK, Client, Raw, Server, ask, raw_request, wait_until
+from support import ENDLESS, JSON, PATIENCE_S, QUICK, Client, Raw, Server, ask, raw_request, wait_until
 
 WORK = {"steps": 64, "n": 4, "seed": 1}  # long enough to be told to stop meanwhile
 
@@ -89,6 +91,38 @@ class TestDrain(unittest.TestCase):
             server.stop()
         for client in clients:
             client.close()
+
+    def stopped_while_draining(self):
+        """A server that stands still, and a connection of its that rests; None if that was closed before."""
+        server = self.start()
+        client = Client(server)
+        self.addCleanup(client.close)
+        client.ask("GET", "/livez")
+        server.signal()
+        server.wait_for_log("draining")
+        server.process.send_signal(signal.SIGSTOP)
+        client.connection.sock.setblocking(False)
+        try:
+            client.connection.sock.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            client.connection.sock.settimeout(PATIENCE_S)
+            return server, client
+        server.process.send_signal(signal.SIGCONT)
+        server.stop()
+        return None
+
+    def test_a_request_that_came_in_time_is_answered(self):
+        """The server gets to it only when the time for resting connections is over."""
+        for _ in range(5):
+            if pair := self.stopped_while_draining():
+                break
+        server, client = pair
+        client.send("GET", "/livez")
+        time.sleep(1.5)
+        server.process.send_signal(signal.SIGCONT)
+        answer = client.receive()
+        self.assertEqual((answer.status, answer.will_close), (200, True))
+        server.stop()
 
     def test_second_signal_aborts(self):
         server = self.start()
