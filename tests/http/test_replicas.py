@@ -94,7 +94,10 @@ class TestRules(NginxCase):
                    "X-Forwarded-For": "203.0.113.9"}
         response = self.ask("POST", "/v1/generate", QUICK, headers)
         self.assertEqual((response.status, response.headers["X-Request-Id"]), (200, "mine-1"))
-        lines = [line for r in self.replicas for line in r.server.lines if "id=mine-1" in line]
+        def lines_of_it():
+            return [line for r in self.replicas for line in r.server.lines if "id=mine-1" in line]
+        wait_until(lines_of_it, "the line of the request")  # which is logged when it has been answered
+        lines = lines_of_it()
         self.assertEqual(len(lines), 1)
         self.assertIn(f"trace={TRACE}", lines[0])
         self.assertIn("peer=127.0.0.1", lines[0])  # what it says of itself counts for nothing
