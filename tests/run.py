@@ -32,7 +32,7 @@ REPORT = re.compile(r"ERROR: \w+Sanitizer|WARNING: ThreadSanitizer|runtime error
 LIMIT_S = 900  # for one suite; a healthy one takes a fraction
 SANITIZED = ["test_fields", "test_protocol", "test_parallel", "test_cancel", "test_drain", "test_models",
              "test_access", "test_jobs", "test_jobs_dir", "test_webhooks", "test_metrics", "test_streams",
-             "test_cacheable"]
+             "test_cacheable", "test_abuse", "test_smuggling"]
 KERNELS = ["avx512bf16", "avx512", "avx2", "portable"]  # and what is after it, if the CPU lacks it
 ITERATIONS = {"fuzz_model": 300}  # its inputs are large
 ITERATIONS_ELSE = 20_000

@@ -250,13 +250,6 @@ class TestSmuggling(ServerCase):
                 self.assertIn(statuses, [[400], [413]])
                 self.assertNotIn(b"smuggled", received)
 
-    def test_endless_chunk(self):
-        """The second request is part of the chunk, which never ends: no answer at all."""
-        with Raw(self.server) as raw:
-            raw.send(post(b"Transfer-Encoding: chunked", b"ffffffffffffffff\r\n" + BODY) + SMUGGLED)
-            raw.finish()
-            self.assertEqual(raw.read_to_end(), b"")
-
     def test_http_1_0(self):
         """It has no transfer codings, whatever a client of it writes."""
         for keep in [b"", b"Connection: keep-alive\r\n"]:
@@ -297,6 +290,17 @@ class TestSmuggling(ServerCase):
                     raw.send(data[i:i + 1])
                 raw.send(SMUGGLED)
                 self.assertEqual([int(s) for s in re.findall(rb"HTTP/1\.1 (\d{3}) ", raw.read_to_end())], statuses)
+
+
+class TestEndless(ServerCase):
+    """What never ends gets no answer, but the end of its time."""
+    flags = ("--request-timeout-ms", 500)
+
+    def test_endless_chunk(self):
+        """The second request is part of the chunk."""
+        with Raw(self.server) as raw:
+            raw.send(post(b"Transfer-Encoding: chunked", b"ffffffffffffffff\r\n" + BODY) + SMUGGLED)
+            self.assertEqual(raw.read_to_end(), b"")
 
 
 if __name__ == "__main__":
