@@ -3,31 +3,36 @@
 #include <nettle/sha2.h>
 #include <stdio.h>
 
-enum { PART_BYTES = 1 << 20 };
+enum { PART_BYTES = 1 << 16 }; // stays in the second-level cache
 
-static void ignore(void *context, const void *part, size_t part_bytes)
+static void finish(struct sha256_ctx *sha, char text[BW_DIGEST_CHARS])
 {
-    (void)context, (void)part, (void)part_bytes;
+    unsigned char digest[SHA256_DIGEST_SIZE];
+    sha256_digest(sha, sizeof digest, digest);
+    for (size_t i = 0; i < sizeof digest; i++)
+        snprintf(text + 2 * i, 3, "%02x", digest[i]);
 }
 
 void bw_digest(const void *bytes, size_t size_bytes, char text[BW_DIGEST_CHARS])
 {
-    bw_digest_in_parts(bytes, size_bytes, ignore, NULL, text);
+    struct sha256_ctx sha;
+    sha256_init(&sha);
+    sha256_update(&sha, size_bytes, bytes);
+    finish(&sha, text);
 }
 
-void bw_digest_in_parts(const void *bytes, size_t size_bytes, bw_digest_fn *done, void *context,
+bool bw_digest_in_parts(size_t size_bytes, bw_digest_fn *read, void *context,
                         char text[BW_DIGEST_CHARS])
 {
     struct sha256_ctx sha;
-    unsigned char digest[SHA256_DIGEST_SIZE];
+    unsigned char part[PART_BYTES];
     sha256_init(&sha);
     for (size_t at = 0; at < size_bytes; at += PART_BYTES) {
-        const unsigned char *part = (const unsigned char *)bytes + at;
         size_t count = size_bytes - at < PART_BYTES ? size_bytes - at : PART_BYTES;
+        if (!read(context, at, count, part))
+            return false;
         sha256_update(&sha, count, part);
-        done(context, part, count);
     }
-    sha256_digest(&sha, sizeof digest, digest);
-    for (size_t i = 0; i < sizeof digest; i++)
-        snprintf(text + 2 * i, 3, "%02x", digest[i]);
+    finish(&sha, text);
+    return true;
 }

@@ -2,6 +2,7 @@
 #ifndef BW_ENGINE_DIGEST_H
 #define BW_ENGINE_DIGEST_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 enum { BW_DIGEST_CHARS = 65 };
@@ -9,9 +10,9 @@ enum { BW_DIGEST_CHARS = 65 };
 /* 64 lower-case hex digits and a NUL. Any thread. */
 void bw_digest(const void *bytes, size_t size_bytes, char text[BW_DIGEST_CHARS]);
 
-/* The same; after each part of the bytes `done` is told that it will not be looked at again. */
-typedef void bw_digest_fn(void *context, const void *part, size_t part_bytes);
-void bw_digest_in_parts(const void *bytes, size_t size_bytes, bw_digest_fn *done, void *context,
+/* The same of bytes that `read` copies, part by part; false, and no text, if it cannot. */
+typedef bool bw_digest_fn(void *context, size_t at, size_t count, void *out);
+bool bw_digest_in_parts(size_t size_bytes, bw_digest_fn *read, void *context,
                         char text[BW_DIGEST_CHARS]);
 
 #endif

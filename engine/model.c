@@ -1,25 +1,51 @@
 /* One function lists what the network consists of. It runs twice: the first walk checks every
- * tensor and measures, the second converts into the memory reserved in between. */
+ * tensor and measures, the second hands out the memory reserved in between and notes what is to be
+ * converted into it. Some threads then do that, each tensor by itself, and one of them makes the
+ * file's digest. Most of the time goes into touching new memory, which halves with the threads. */
 #include "engine/model.h"
 
 #include "base/text.h"
+#include "engine/team.h"
 
 #include <float.h>
 #include <math.h>
-#include <pthread.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
+
+enum {
+    MOST_LOADERS = 4, // threads; each has a tensor of floats for itself
+    PART_BYTES = 1 << 16,
+};
+
+/* How the kernels lay out a matrix; without functions it is plain floats. */
+struct packing {
+    size_t (*bytes)(int outputs, int inputs);
+    void (*pack)(int outputs, int inputs, const float *w, void *packed);
+};
+
+struct conversion {
+    const struct bw_tensor *from;
+    struct packing packing;
+    int outputs, inputs;
+    void *to;
+    size_t bad; // index of the first element that is not finite; from->count: there is none
+};
 
 struct loader {
     const struct bw_safetensors *st;
     struct bw_model *model;
-    bool *used;    // [st->tensor_count]
-    int code;      // the first failure stops everything after it
-    bool filling;  // the second walk
-    float *floats; // [most_floats] one tensor on its way to the kernels' layout
-    size_t most_floats;
+    bool *used;                     // [st->tensor_count]
+    int code;                       // the first failure stops everything after it
+    bool filling;                   // the second walk
+    struct conversion *conversions; // [conversion_count], at most st->tensor_count
+    int conversion_count;
+    float *floats;      // [threads, most_floats] tensors on their way to the kernels' layout
+    size_t most_floats; // of one tensor
+    atomic_bool unread; // the file broke off
     struct bw_err *err;
 };
 
@@ -52,21 +78,18 @@ static int check_tensor(struct loader *l, const char *name, int dims, const int6
     return BW_OK;
 }
 
-static int fill_tensor(struct loader *l, const char *name, float *out)
+/* Note what is to become of a tensor. */
+static void *note(struct loader *l, const char *name, struct packing packing, int outputs,
+                  int inputs, void *to)
 {
-    const struct bw_tensor *t = bw_safetensors_find(l->st, name);
-    bw_tensor_to_float(t, 0, t->count, out);
-    bool finite = true;
-    for (size_t i = 0; i < t->count;
-         i++) // all of them: a loop without an end in the middle is fast
-        finite &= fabsf(out[i]) <= FLT_MAX;
-    for (size_t i = 0; !finite && i < t->count; i++) {
-        if (!isfinite(out[i]))
-            return bw_err_set(l->err, BW_ESYNTAX, "tensor \"%s\": element %zu is not finite", name,
-                              i);
-    }
-    bw_safetensors_forget(l->st, t);
-    return BW_OK;
+    if (l->filling)
+        l->conversions[l->conversion_count++] =
+            (struct conversion){.from = bw_safetensors_find(l->st, name),
+                                .packing = packing,
+                                .outputs = outputs,
+                                .inputs = inputs,
+                                .to = to};
+    return to;
 }
 
 /* A tensor as plain floats. */
@@ -79,19 +102,10 @@ static const float *load_floats(struct loader *l, const char *name, int dims, co
         l->code = check_tensor(l, name, dims, shape);
     if (l->code)
         return NULL;
-    float *out = BW_TAKE(&l->model->memory, float, count);
-    if (l->filling)
-        l->code = fill_tensor(l, name, out);
-    return out;
+    return note(l, name, (struct packing){0}, 0, 0, BW_TAKE(&l->model->memory, float, count));
 }
 
 enum layout { PACKED, FINE, ENDS, PLAIN };
-
-/* How the kernels lay out a matrix. */
-struct packing {
-    size_t (*bytes)(int outputs, int inputs);
-    void (*pack)(int outputs, int inputs, const float *w, void *packed);
-};
 
 static struct packing packing_of(const struct bw_kernels *kernels, enum layout layout)
 {
@@ -106,14 +120,12 @@ static const void *load_packed(struct loader *l, struct packing packing, const c
                                const int64_t *shape, int inputs)
 {
     int outputs = (int)shape[0];
-    if (!l->code)
-        l->code = l->filling ? fill_tensor(l, name, l->floats) : check_tensor(l, name, dims, shape);
+    if (!l->code && !l->filling)
+        l->code = check_tensor(l, name, dims, shape);
     if (l->code)
         return NULL;
-    void *out = bw_arena_take(&l->model->memory, packing.bytes(outputs, inputs), 1);
-    if (l->filling)
-        packing.pack(outputs, inputs, l->floats, out);
-    return out;
+    size_t bytes = packing.bytes(outputs, inputs);
+    return note(l, name, packing, outputs, inputs, bw_arena_take(&l->model->memory, bytes, 1));
 }
 
 /* A linear layer whose weight has `dims` dimensions, the first being its outputs. */
@@ -238,7 +250,8 @@ static int check_nothing_extra(const struct loader *l)
     return BW_OK;
 }
 
-static int load_weights(struct loader *l)
+/* Both walks; then every weight has its place, and none is there. */
+static int plan_weights(struct loader *l)
 {
     struct bw_model *m = l->model;
     load_network(l);
@@ -251,12 +264,92 @@ static int load_weights(struct loader *l)
                   sizeof(struct bw_modulation_strip)); // the first walk had none
     l->code = bw_arena_reserve(&m->memory, l->err);
     l->filling = true;
-    l->floats = malloc(sizeof *l->floats * (l->most_floats + 1));
-    if (!l->code && !l->floats)
-        l->code = bw_err_set(l->err, BW_ENOMEM, "out of memory for a tensor");
     if (!l->code)
         load_network(l);
+    return l->code;
+}
+
+/* A tensor as floats, part by part, so that the file's bytes stay in the second-level cache. */
+static bool read_floats(const struct bw_safetensors *st, const struct bw_tensor *from, float *out)
+{
+    unsigned char bytes[PART_BYTES];
+    size_t width = from->count ? from->size_bytes / from->count : 1;
+    size_t first = (size_t)(from->bytes - st->file);
+    for (size_t at = 0; at < from->count; at += PART_BYTES / width) {
+        size_t left = from->count - at, most = PART_BYTES / width;
+        struct bw_tensor part = *from;
+        part.bytes = bytes;
+        part.count = left < most ? left : most;
+        if (!bw_safetensors_read(st, first + at * width, part.count * width, bytes))
+            return false;
+        bw_tensor_to_float(&part, 0, part.count, out + at);
+    }
+    return true;
+}
+
+static bool convert(const struct loader *l, struct conversion *c, float *floats)
+{
+    size_t count = c->from->count;
+    float *out = c->packing.pack ? floats : c->to;
+    if (!read_floats(l->st, c->from, out))
+        return false;
+    bool finite = true;
+    for (size_t i = 0; i < count; i++) // all: a loop without an end in the middle is fast
+        finite &= fabsf(out[i]) <= FLT_MAX;
+    c->bad = finite ? count : 0;
+    while (c->bad < count && isfinite(out[c->bad]))
+        c->bad++;
+    if (finite && c->packing.pack)
+        c->packing.pack(c->outputs, c->inputs, out, c->to);
+    return true;
+}
+
+static bool read_part(void *st, size_t at, size_t count, void *out)
+{
+    return bw_safetensors_read(st, at, count, out);
+}
+
+/* Task: the digest, which takes longest, or one tensor. */
+static void run_load(void *context, int task, int member)
+{
+    struct loader *l = context;
+    size_t bytes = l->st->file_bytes;
+    bool ok = task == 0 ? bw_digest_in_parts(bytes, read_part, (void *)l->st, l->model->digest)
+                        : convert(l, &l->conversions[task - 1],
+                                  l->floats + (size_t)member * l->most_floats);
+    if (!ok)
+        atomic_store(&l->unread, true);
+}
+
+/* Fewer threads will do if the system refuses them. */
+static int new_team(struct bw_team **team, struct bw_err *err)
+{
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    int threads = cores < 1 ? 1 : cores < MOST_LOADERS ? (int)cores : MOST_LOADERS;
+    return bw_team_new(team, threads, NULL) ? bw_team_new(team, 1, err) : BW_OK;
+}
+
+static int fill_weights(struct loader *l)
+{
+    struct bw_team *team;
+    l->code = new_team(&team, l->err);
+    if (l->code)
+        return l->code;
+    l->floats = malloc(((size_t)bw_team_threads(team) * l->most_floats + 1) * sizeof *l->floats);
+    if (l->floats)
+        bw_team_run(team, run_load, l, 1 + l->conversion_count);
+    else
+        l->code = bw_err_set(l->err, BW_ENOMEM, "out of memory for a tensor");
+    bw_team_free(team);
     free(l->floats);
+    if (!l->code && l->unread)
+        l->code = bw_err_set(l->err, BW_EIO, "the file cannot be read to its end");
+    for (int i = 0; !l->code && i < l->conversion_count; i++) {
+        const struct conversion *c = &l->conversions[i];
+        if (c->bad < c->from->count)
+            l->code = bw_err_set(l->err, BW_ESYNTAX, "tensor \"%s\": element %zu is not finite",
+                                 c->from->name, c->bad);
+    }
     return l->code;
 }
 
@@ -267,60 +360,26 @@ static void copy_metadata(const struct bw_safetensors *st, const char *key, char
     bw_text_mend(out);
 }
 
-/* The digest needs nothing of the rest of loading and takes a third as long, so it is made beside
- * it. Either lets go of the pages it is done with, so that the file is never in memory as a whole;
- * the other gets back what it still needs. */
-struct hashing {
-    const struct bw_safetensors *st;
-    char *digest;
-    pthread_t thread;
-    bool apart;
-};
-
-static void forget_part(void *st, const void *part, size_t part_bytes)
-{
-    bw_safetensors_forget(st, &(struct bw_tensor){.bytes = part, .size_bytes = part_bytes});
-}
-
-static void *hash(void *context)
-{
-    struct hashing *h = context;
-    bw_digest_in_parts(h->st->file, h->st->file_bytes, forget_part, (void *)h->st, h->digest);
-    return NULL;
-}
-
-static void begin_hashing(struct hashing *h)
-{
-    h->apart = pthread_create(&h->thread, NULL, hash, h) == 0;
-    if (!h->apart)
-        hash(h);
-}
-
-static void end_hashing(const struct hashing *h)
-{
-    if (h->apart)
-        pthread_join(h->thread, NULL);
-}
-
 int bw_model_read(struct bw_model **model, const struct bw_safetensors *st,
                   const struct bw_kernels *kernels, struct bw_err *err)
 {
     struct bw_model *m = calloc(1, sizeof *m);
-    bool *used = calloc(st->tensor_count + 1, sizeof *used);
-    int code = m && used ? BW_OK : bw_err_set(err, BW_ENOMEM, "out of memory");
+    struct loader loader = {.st = st, .model = m, .err = err};
+    loader.used = calloc(st->tensor_count + 1, sizeof *loader.used);
+    loader.conversions = calloc(st->tensor_count + 1, sizeof *loader.conversions);
+    int code = m && loader.used && loader.conversions ? BW_OK
+                                                      : bw_err_set(err, BW_ENOMEM, "out of memory");
     if (!code) {
         m->kernels = kernels;
+        m->file_bytes = st->file_bytes;
         code = bw_arch_read(&m->arch, st, err);
     }
-    if (!code) {
-        m->file_bytes = st->file_bytes;
-        struct hashing hashing = {.st = st, .digest = m->digest};
-        begin_hashing(&hashing);
-        struct loader loader = {.st = st, .model = m, .used = used, .err = err};
-        code = load_weights(&loader);
-        end_hashing(&hashing);
-    }
-    free(used);
+    if (!code)
+        code = plan_weights(&loader);
+    if (!code)
+        code = fill_weights(&loader);
+    free(loader.conversions);
+    free(loader.used);
     if (code) {
         bw_model_free(m);
         return code;

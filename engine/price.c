@@ -148,8 +148,12 @@ static void add_point(struct bw_price_line *line, double gigaflops, double least
     line->ms[line->count++] = last >= 0 ? fmax(least_ms, line->ms[last]) : least_ms;
 }
 
+/* The probe of one picture of the model's size: for the first call, when memory and caches are
+ * cold, and for all bricks together. */
+enum { USUAL = BW_PRICE_POINTS - 2 };
+
 /* [bricks, then all together][probes]: of a brick the least time of several tries, because noise
- * only adds to it; of all together what is usual. */
+ * only adds to it; of all together, at one size, what is usual. */
 struct timings {
     double ms[BW_MAX_BRICKS + 1][BW_PRICE_POINTS];
 };
@@ -164,17 +168,18 @@ static void time_all(const struct bw_arch *arch, struct bw_denoiser *denoiser,
                      struct timings *t)
 {
     const int last = BW_PRICE_POINTS - 1;
-    time_ms(denoiser, evals, probes[last], bw_arch_full_mask(arch)); // memory and caches are cold
+    time_ms(denoiser, evals, probes[USUAL], bw_arch_full_mask(arch));
     double began_ms = bw_now_ms();
     int rounds = 0;
     do {
         for (int k = 0; k <= arch->brick_count; k++) {
-            for (int i = k < arch->brick_count ? 0 : last; i <= last; i++) {
+            bool alone = k < arch->brick_count;
+            for (int i = alone ? 0 : USUAL; i <= (alone ? last : USUAL); i++) {
                 if (i == 0 && probes[0].side == probes[1].side)
                     continue;
                 double ms = time_ms(denoiser, evals, probes[i], mask_of(arch, k));
                 double known = rounds ? t->ms[k][i] : ms;
-                t->ms[k][i] = k < arch->brick_count ? fmin(known, ms) : (known + ms) / 2;
+                t->ms[k][i] = alone ? fmin(known, ms) : (known + ms) / 2;
             }
         }
         rounds++;
@@ -202,8 +207,7 @@ int bw_price_measure(struct bw_price *price, const struct bw_arch *arch,
                         probes[i].evals);
             if (k < arch->brick_count)
                 add_point(&price->lines[k], bw_work_gigaflops(&work), timings.ms[k][i]);
-            else if (i == BW_PRICE_POINTS -
-                              1) // bricks in company find the caches full of each other's weights
+            else if (i == USUAL) // in company bricks find the caches full of each other's weights
                 price->overall = timings.ms[k][i] / expected_ms(price, &work);
         }
     }

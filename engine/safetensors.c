@@ -206,9 +206,11 @@ int bw_safetensors_open(struct bw_safetensors *st, const char *path, struct bw_e
     }
     size_t size = (size_t)info.st_size;
     void *map = size ? mmap(NULL, size, PROT_READ, MAP_PRIVATE, fd, 0) : NULL;
-    close(fd);
-    if (map == MAP_FAILED)
-        return bw_err_set(err, BW_EIO, "%s: cannot be mapped: %s", path, strerror(errno));
+    if (map == MAP_FAILED) {
+        bw_err_set(err, BW_EIO, "%s: cannot be mapped: %s", path, strerror(errno));
+        close(fd);
+        return BW_EIO;
+    }
 
     struct bw_err reason = {0};
     struct bw_safetensors out;
@@ -216,31 +218,40 @@ int bw_safetensors_open(struct bw_safetensors *st, const char *path, struct bw_e
     if (code) {
         if (map)
             munmap(map, size);
+        close(fd);
         return bw_err_set(err, code, "%s: %s", path, reason.message);
     }
     out.mapped = true;
+    out.fd = fd;
     *st = out;
     return BW_OK;
 }
 
 void bw_safetensors_release(struct bw_safetensors *st)
 {
-    if (st->mapped)
+    if (st->mapped) {
         munmap((void *)st->file, st->file_bytes);
+        close(st->fd);
+    }
     free(st->tensors);
     json_decref(st->header);
     *st = (struct bw_safetensors){0};
 }
 
-void bw_safetensors_forget(const struct bw_safetensors *st, const struct bw_tensor *tensor)
+bool bw_safetensors_read(const struct bw_safetensors *st, size_t at, size_t count, void *out)
 {
-    size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    size_t first = tensor ? (size_t)(tensor->bytes - st->file) : 0;
-    size_t last = tensor ? first + tensor->size_bytes : st->file_bytes;
-    first = (first + page - 1) / page * page; // only pages that are the tensor's alone
-    last = tensor ? last / page * page : last;
-    if (st->mapped && first < last)
-        madvise((void *)(st->file + first), last - first, MADV_DONTNEED);
+    assert(at <= st->file_bytes && count <= st->file_bytes - at);
+    if (!st->mapped) {
+        memcpy(out, st->file + at, count);
+        return true;
+    }
+    for (size_t done = 0; done < count;) {
+        ssize_t now = pread(st->fd, (char *)out + done, count - done, (off_t)(at + done));
+        if (now <= 0)
+            return false;
+        done += (size_t)now;
+    }
+    return true;
 }
 
 const struct bw_tensor *bw_safetensors_find(const struct bw_safetensors *st, const char *name)

@@ -33,6 +33,7 @@ struct bw_safetensors {
     const unsigned char *file; // [file_bytes], memory-mapped if `mapped`
     size_t file_bytes;
     bool mapped;
+    int fd;                    // of the file, if mapped
     struct bw_tensor *tensors; // [tensor_count], by rising offset
     size_t tensor_count;
     void *header; // the parsed JSON; names and metadata live in it
@@ -48,9 +49,10 @@ int bw_safetensors_parse(struct bw_safetensors *st, const void *bytes, size_t si
 
 void bw_safetensors_release(struct bw_safetensors *st);
 
-/* Let the system take a mapped tensor's pages (NULL: the whole file's) out of memory until they are
- * read again, so that what was copied from a file does not count twice. */
-void bw_safetensors_forget(const struct bw_safetensors *st, const struct bw_tensor *tensor);
+/* Copy bytes [at, at + count) of the file, which has them. Of a mapped file no page comes into this
+ * process, so a file read in parts never is in memory as a whole; it is faster, too. False: the
+ * file cannot be read, or has become shorter. */
+bool bw_safetensors_read(const struct bw_safetensors *st, size_t at, size_t count, void *out);
 
 /* The tensor of that name, or NULL. */
 const struct bw_tensor *bw_safetensors_find(const struct bw_safetensors *st, const char *name);
