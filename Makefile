@@ -23,6 +23,7 @@ PACKAGES_DEMO  := $(PACKAGES_BUILD) python3-pil
 PACKAGES_TEST  := $(PACKAGES_BUILD) python3-pil python3-numpy curl qemu-user nginx-light nodejs npm chromium \
                   fonts-dejavu-core
 PACKAGES_CHECK := $(PACKAGES_BUILD) clang-format
+PACKAGES_FUZZ  := $(PACKAGES_BUILD) clang libclang-rt-14-dev
 
 BASE   := $(wildcard base/*.c engine/*.c engine/kernels/*.c image/*.c api/*.c)
 SERVER := $(wildcard server/*.c) server/asset_bytes.S
@@ -36,8 +37,8 @@ NODE_MODULES  := tests/node/node_modules/.package-lock.json
 UNIT_PROGRAMS := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(UNITS))
 FUZZ_PROGRAMS := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(FUZZ))
 
-.PHONY: all help demo test check asan tsan fuzz clean install tests \
-        packages-build packages-demo packages-test packages-check
+.PHONY: all help demo test check asan tsan fuzz fuzz-seeds fuzz-build fuzz-programs clean install tests \
+        packages-build packages-demo packages-test packages-check packages-fuzz
 .DELETE_ON_ERROR:
 
 all: $(BUILD)/brickworkd $(BUILD)/brickwork
@@ -48,7 +49,7 @@ help:
 	@echo "make test       install what is missing, build, run every test"
 	@echo "make check      format, warnings as errors, headers, dependencies, sizes"
 	@echo "make asan tsan  build with sanitizers into build/asan, build/tsan"
-	@echo "make fuzz       run every fuzz target for FUZZ_SECONDS (clang) each"
+	@echo "make fuzz       run every fuzz target (clang) for FUZZ_SECONDS or FUZZ_RUNS each"
 	@echo "make install    into PREFIX ($(PREFIX))"
 
 demo: packages-demo
@@ -71,10 +72,25 @@ asan:
 tsan:
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)/tsan CFLAGS="-O1 -g" SANITIZE=-fsanitize=thread all tests
 
-FUZZ_SECONDS ?= 60
-fuzz: $(BUILD)/generated/openapi.json
-	@tools/install.sh clang libclang-rt-14-dev
-	@tests/fuzz/run.sh $(BUILD)/libfuzzer $(FUZZ_SECONDS) "$(BASE) $(FUZZED)" "$(LDLIBS)"
+# Goes on where the last one stopped; after `make clean`, from the seeds. FUZZ_RUNS=10000000, FUZZ_SECONDS=600 or
+# both, whichever comes first; FUZZ_TARGETS="request model" for some; FUZZ_WRAP="nice -n 19" is put before each.
+FUZZ_SECONDS ?= $(if $(FUZZ_RUNS),,60)
+fuzz: fuzz-build
+	@FUZZ_WRAP="$(FUZZ_WRAP)" $(PYTHON) tests/fuzz/run.py $(FUZZ_BUILD)/fuzz $(if $(FUZZ_RUNS),--runs $(FUZZ_RUNS)) \
+	    $(if $(FUZZ_SECONDS),--seconds $(FUZZ_SECONDS)) $(FUZZ_TARGETS)
+
+# What was learnt becomes seeds: the fewest inputs that reach as much.
+fuzz-seeds: fuzz-build
+	@$(PYTHON) tests/fuzz/run.py $(FUZZ_BUILD)/fuzz --minimise $(FUZZ_TARGETS)
+
+FUZZ_BUILD := $(BUILD)/libfuzzer
+FUZZ_CC    ?= clang
+fuzz-build: packages-fuzz
+	@$(MAKE) --no-print-directory BUILD=$(FUZZ_BUILD) CC="$(FUZZ_CC)" CFLAGS="-O2 -g -fno-omit-frame-pointer" \
+	    SANITIZE="-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all" \
+	    FUZZ_ENGINE=-fsanitize=fuzzer fuzz-programs
+
+fuzz-programs: $(FUZZ_PROGRAMS)
 
 tests: $(UNIT_PROGRAMS) $(FUZZ_PROGRAMS) $(BUILD)/fault.so
 
@@ -95,6 +111,8 @@ packages-test:
 	@tools/install.sh $(PACKAGES_TEST)
 packages-check:
 	@tools/install.sh $(PACKAGES_CHECK)
+packages-fuzz:
+	@tools/install.sh $(PACKAGES_FUZZ)
 
 $(BUILD)/brickworkd: $(call objects,$(BASE) $(SERVER))
 	@echo "  link $@"; $(LINK) -o $@ $^ $(LDLIBS)
@@ -108,10 +126,14 @@ $(BUILD)/unit/%: $(BUILD)/tests/unit/%.o $(call objects,$(BASE) $(filter-out ser
 	@mkdir -p $(@D)
 	@echo "  link $@"; $(LINK) -o $@ $^ $(LDLIBS)
 
-$(BUILD)/fuzz/%: $(BUILD)/tests/fuzz/%.o $(BUILD)/tests/fuzz/driver.o \
-                 $(call objects,$(BASE) $(FUZZED))
+# Fuzz targets run their own deterministic driver, or with FUZZ_ENGINE set that of libFuzzer, which looks at every
+# counter of the program after every input: the archive keeps out of it what the target does not call.
+$(BUILD)/fuzz/%: $(BUILD)/tests/fuzz/%.o $(if $(FUZZ_ENGINE),,$(BUILD)/tests/fuzz/driver.o) $(BUILD)/fuzzed.a
 	@mkdir -p $(@D)
-	@echo "  link $@"; $(LINK) -o $@ $^ $(LDLIBS)
+	@echo "  link $@"; $(LINK) $(FUZZ_ENGINE) -o $@ $^ $(LDLIBS)
+
+$(BUILD)/fuzzed.a: $(call objects,$(BASE) $(FUZZED))
+	@echo "  ar   $@"; rm -f $@; ar rc $@ $^
 
 # What the tests in JavaScript need; npm writes the file that marks it as done.
 $(NODE_MODULES): tests/node/package-lock.json
