@@ -37,7 +37,7 @@ NODE_MODULES  := tests/node/node_modules/.package-lock.json
 UNIT_PROGRAMS := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(UNITS))
 FUZZ_PROGRAMS := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(FUZZ))
 
-.PHONY: all help demo test check asan tsan fuzz fuzz-seeds fuzz-build fuzz-programs clean install tests \
+.PHONY: all help demo test sanitize check asan tsan fuzz fuzz-seeds fuzz-build fuzz-programs clean install tests \
         packages-build packages-demo packages-test packages-check packages-fuzz
 .DELETE_ON_ERROR:
 
@@ -47,6 +47,7 @@ help:
 	@echo "make            build build/brickworkd (server) and build/brickwork (command line)"
 	@echo "make demo       install what is missing, build, serve, fetch pictures into demo/"
 	@echo "make test       install what is missing, build, run every test"
+	@echo "make sanitize   every test with the sanitizers"
 	@echo "make check      format, warnings as errors, headers, dependencies, sizes"
 	@echo "make asan tsan  build with sanitizers into build/asan, build/tsan"
 	@echo "make fuzz       run every fuzz target (clang) for FUZZ_SECONDS or FUZZ_RUNS each"
@@ -59,6 +60,11 @@ demo: packages-demo
 test: packages-test
 	@$(MAKE) --no-print-directory -j2 all tests asan tsan $(NODE_MODULES)
 	@$(PYTHON) tests/run.py $(BUILD)
+
+# The whole of it with the sanitizers; `make test` does the part that finds most.
+sanitize: packages-test
+	@$(MAKE) --no-print-directory -j2 asan tsan $(NODE_MODULES)
+	@$(PYTHON) tests/run.py $(BUILD) asan tsan
 
 check: packages-check
 	@$(PYTHON) tools/check.py
