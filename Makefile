@@ -23,6 +23,7 @@ PACKAGES_DEMO  := $(PACKAGES_BUILD) python3-pil
 PACKAGES_TEST  := $(PACKAGES_BUILD) python3-pil python3-numpy curl qemu-user nginx-light openssl systemd nodejs npm \
                   chromium fonts-dejavu-core
 PACKAGES_CHECK := $(PACKAGES_BUILD) clang-format
+PACKAGES_FUZZ  := $(PACKAGES_BUILD) clang libclang-rt-14-dev
 
 BASE   := $(wildcard base/*.c engine/*.c engine/kernels/*.c image/*.c api/*.c)
 SERVER := $(wildcard server/*.c) server/asset_bytes.S
@@ -38,8 +39,8 @@ UNIT_PROGRAMS := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(UNITS))
 PRELOADED     := $(patsubst tests/http/%.c,$(BUILD)/%.so,$(wildcard tests/http/*.c))
 FUZZ_PROGRAMS := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(FUZZ))
 
-.PHONY: all help demo test check asan tsan fuzz container prove-nginx clean install tests \
-        packages-build packages-demo packages-test packages-check
+.PHONY: all help demo test sanitize check asan tsan fuzz fuzz-seeds fuzz-build fuzz-programs container prove-nginx \
+        clean install tests packages-build packages-demo packages-test packages-check packages-fuzz
 .DELETE_ON_ERROR:
 
 all: $(BUILD)/brickworkd $(BUILD)/brickwork
@@ -48,9 +49,10 @@ help:
 	@echo "make            build build/brickworkd (server) and build/brickwork (command line)"
 	@echo "make demo       install what is missing, build, serve, fetch pictures into demo/"
 	@echo "make test       install what is missing, build, run every test"
+	@echo "make sanitize   every test with the sanitizers"
 	@echo "make check      format, warnings as errors, headers, dependencies, sizes"
 	@echo "make asan tsan  build with sanitizers into build/asan, build/tsan"
-	@echo "make fuzz       run every fuzz target for FUZZ_SECONDS (clang) each"
+	@echo "make fuzz       run every fuzz target (clang) for FUZZ_SECONDS or FUZZ_RUNS each"
 	@echo "make container  build the image and prove what it promises, without a Docker engine (root)"
 	@echo "make prove-nginx  replicas behind nginx restarted, killed, frozen, overloaded: the table"
 	@echo "make install    into PREFIX ($(PREFIX))"
@@ -62,6 +64,11 @@ demo: packages-demo
 test: packages-test
 	@$(MAKE) --no-print-directory -j2 all tests asan tsan $(NODE_MODULES)
 	@$(PYTHON) tests/run.py $(BUILD)
+
+# The whole of it with the sanitizers; `make test` does the part that finds most.
+sanitize: packages-test
+	@$(MAKE) --no-print-directory -j2 asan tsan $(NODE_MODULES)
+	@$(PYTHON) tests/run.py $(BUILD) asan tsan
 
 check: packages-check
 	@$(PYTHON) tools/check.py
@@ -75,10 +82,25 @@ asan:
 tsan:
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)/tsan CFLAGS="-O1 -g" SANITIZE=-fsanitize=thread all tests
 
-FUZZ_SECONDS ?= 60
-fuzz: $(BUILD)/generated/openapi.json
-	@tools/install.sh clang libclang-rt-14-dev
-	@tests/fuzz/run.sh $(BUILD)/libfuzzer $(FUZZ_SECONDS) "$(BASE) $(FUZZED)" "$(LDLIBS)"
+# Goes on where the last one stopped; after `make clean`, from the seeds. FUZZ_RUNS=10000000, FUZZ_SECONDS=600 or
+# both, whichever comes first; FUZZ_TARGETS="request model" for some; FUZZ_WRAP="nice -n 19" is put before each.
+FUZZ_SECONDS ?= $(if $(FUZZ_RUNS),,60)
+fuzz: fuzz-build
+	@FUZZ_WRAP="$(FUZZ_WRAP)" $(PYTHON) tests/fuzz/run.py $(FUZZ_BUILD)/fuzz $(if $(FUZZ_RUNS),--runs $(FUZZ_RUNS)) \
+	    $(if $(FUZZ_SECONDS),--seconds $(FUZZ_SECONDS)) $(FUZZ_TARGETS)
+
+# What was learnt becomes seeds: the fewest inputs that reach as much.
+fuzz-seeds: fuzz-build
+	@$(PYTHON) tests/fuzz/run.py $(FUZZ_BUILD)/fuzz --minimise $(FUZZ_TARGETS)
+
+FUZZ_BUILD := $(BUILD)/libfuzzer
+FUZZ_CC    ?= clang
+fuzz-build: packages-fuzz
+	@$(MAKE) --no-print-directory BUILD=$(FUZZ_BUILD) CC="$(FUZZ_CC)" CFLAGS="-O2 -g -fno-omit-frame-pointer" \
+	    SANITIZE="-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all" \
+	    FUZZ_ENGINE=-fsanitize=fuzzer fuzz-programs
+
+fuzz-programs: $(FUZZ_PROGRAMS)
 
 container:
 	@deploy/container.sh
@@ -105,6 +127,8 @@ packages-test:
 	@tools/install.sh $(PACKAGES_TEST)
 packages-check:
 	@tools/install.sh $(PACKAGES_CHECK)
+packages-fuzz:
+	@tools/install.sh $(PACKAGES_FUZZ)
 
 $(BUILD)/brickworkd: $(call objects,$(BASE) $(SERVER))
 	@echo "  link $@"; $(LINK) -o $@ $^ $(LDLIBS)
@@ -118,10 +142,14 @@ $(BUILD)/unit/%: $(BUILD)/tests/unit/%.o $(call objects,$(BASE) $(filter-out ser
 	@mkdir -p $(@D)
 	@echo "  link $@"; $(LINK) -o $@ $^ $(LDLIBS)
 
-$(BUILD)/fuzz/%: $(BUILD)/tests/fuzz/%.o $(BUILD)/tests/fuzz/driver.o \
-                 $(call objects,$(BASE) $(FUZZED))
+# Fuzz targets run their own deterministic driver, or with FUZZ_ENGINE set that of libFuzzer, which looks at every
+# counter of the program after every input: the archive keeps out of it what the target does not call.
+$(BUILD)/fuzz/%: $(BUILD)/tests/fuzz/%.o $(if $(FUZZ_ENGINE),,$(BUILD)/tests/fuzz/driver.o) $(BUILD)/fuzzed.a
 	@mkdir -p $(@D)
-	@echo "  link $@"; $(LINK) -o $@ $^ $(LDLIBS)
+	@echo "  link $@"; $(LINK) $(FUZZ_ENGINE) -o $@ $^ $(LDLIBS)
+
+$(BUILD)/fuzzed.a: $(call objects,$(BASE) $(FUZZED))
+	@echo "  ar   $@"; rm -f $@; ar rc $@ $^
 
 # What the tests in JavaScript need; npm writes the file that marks it as done.
 $(NODE_MODULES): tests/node/package-lock.json

@@ -61,17 +61,36 @@ bool bw_text_same(const char *a, const char *b)
     return strcasecmp(a, b) == 0;
 }
 
+/* How many bytes of a character of UTF-8 (RFC 3629) `s` begins with, of the `wanted` it has:
+ * neither longer than need be, nor half of a pair, nor beyond the last. */
+static size_t character(const unsigned char *s, size_t *wanted)
+{
+    bool lead = *s >= 0xc2 && *s <= 0xf4;
+    *wanted = !lead ? 1 : *s < 0xe0 ? 2 : *s < 0xf0 ? 3 : 4;
+    if (!lead)
+        return *s < 0x80;
+    int low = *s == 0xe0 ? 0xa0 : *s == 0xf0 ? 0x90 : 0x80;
+    int high = *s == 0xed ? 0x9f : *s == 0xf4 ? 0x8f : 0xbf;
+    size_t have = 1;
+    for (; have < *wanted && s[have] >= low && s[have] <= high; have++) {
+        low = 0x80;
+        high = 0xbf;
+    }
+    return have;
+}
+
 void bw_text_mend(char *text)
 {
-    size_t length = strlen(text), tail = 0;
-    while (tail < length && tail < 3 && (text[length - 1 - tail] & 0xc0) == 0x80)
-        tail++;
-    if (tail == length)
-        return;
-    unsigned char lead = (unsigned char)text[length - 1 - tail];
-    size_t wanted = lead >= 0xf0 ? 3 : lead >= 0xe0 ? 2 : lead >= 0xc0 ? 1 : 0;
-    if (tail < wanted)
-        text[length - 1 - tail] = '\0';
+    size_t have, wanted;
+    for (unsigned char *s = (unsigned char *)text; *s;) {
+        have = character(s, &wanted);
+        if (have == wanted)
+            s += have;
+        else if (!s[have])
+            *s = '\0';
+        else
+            *s++ = '?';
+    }
 }
 
 bool bw_text_item(const char **list, char *item, size_t room)

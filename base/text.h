@@ -19,8 +19,8 @@ bool bw_text_to_size(const char *text, int *width, int *height);
 /* ASCII letters compare without case. */
 bool bw_text_same(const char *a, const char *b);
 
-/* Remove a UTF-8 character that the end of a buffer has cut in half, so that cut text stays text.
- */
+/* Make it UTF-8: a character that the end of a buffer has cut in half goes, any other byte that is
+ * part of none becomes '?'. */
 void bw_text_mend(char *text);
 
 /* Percent-decode (RFC 3986) into `out`, which has room for as much as `text`; false if an escape is

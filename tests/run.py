@@ -1,7 +1,8 @@
-"""Run every test: python3 tests/run.py BUILD
+"""Run every test: python3 tests/run.py BUILD, or under the sanitizers: python3 tests/run.py BUILD asan tsan
 
 One line for each suite, in full only what failed, and at the end "N passed, N failed". Runs, of the
-build and of its copies with sanitizers in BUILD/asan and BUILD/tsan, what is there:
+build and, shortened to what sanitizers find most in, of its copies in BUILD/asan and BUILD/tsan, what
+is there:
 
     unit     programs that print "ok name" or "not ok name: why" for each test; the denoiser's for
              every set of kernels
@@ -15,27 +16,50 @@ build and of its copies with sanitizers in BUILD/asan and BUILD/tsan, what is th
     lint     openapi.yaml, by what tools for such documents recommend
     contract what every suite above has asked the server and was answered, held against openapi.yaml
 
-A program that crashes, hangs or prints a sanitizer's report counts as one failure.
+With names of copies, everything that runs a program of ours runs in those alone, unshortened.
+
+Suites run two at a time, which is no matter to them, as they are on their own in processes, ports
+and folders; the few that say ALONE follow one by one. A program that crashes, hangs or prints a
+sanitizer's report counts as one failure.
 """
+import concurrent.futures
+import dataclasses
 import os
 import pathlib
 import re
 import signal
 import subprocess
 import sys
+import threading
 import time
+import typing
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 TESTS = ROOT / "tests"
 NODE = TESTS / "node"
 REPORT = re.compile(r"ERROR: \w+Sanitizer|WARNING: ThreadSanitizer|runtime error:")
 LIMIT_S = 900  # for one suite; a healthy one takes a fraction
-SANITIZED = ["test_fields", "test_protocol", "test_parallel", "test_cancel", "test_drain", "test_models",
-             "test_access", "test_jobs", "test_jobs_dir", "test_webhooks", "test_metrics", "test_streams",
-             "test_cacheable", "test_abuse", "test_smuggling"]
+LIMIT_SANITIZED_S = 1800
+AT_ONCE = 2
+# What compares how clients fare beside each other or keeps promises in milliseconds of work.
+ALONE = {"test_deadlines", "test_fairness", "test_load", "test_streams"}
+SHORT = {"asan": ["test_fields", "test_protocol", "test_jobs", "test_jobs_dir", "test_webhooks", "test_streams",
+                  "test_abuse", "test_smuggling"],
+         "tsan": ["test_parallel", "test_cancel", "test_drain", "test_models", "test_jobs", "test_streams"]}
 KERNELS = ["avx512bf16", "avx512", "avx2", "portable"]  # and what is after it, if the CPU lacks it
 ITERATIONS = {"fuzz_model": 300}  # its inputs are large
 ITERATIONS_ELSE = 20_000
+
+
+@dataclasses.dataclass
+class Suite:
+    """A command, and how to read (passed, failed) from its exit status and its output."""
+    name: str
+    command: list
+    build: pathlib.Path
+    count: typing.Callable
+    settings: dict = dataclasses.field(default_factory=dict)
+    alone: bool = False
 
 
 class Tally:
@@ -52,26 +76,99 @@ class Tally:
             print("    " + output.strip().replace("\n", "\n    "), flush=True)
 
 
-def execute(command, build, **settings):
-    """(exit status or None if it hung, output, seconds) of a program under test."""
-    environment = {**os.environ, "BRICKWORK_BUILD": str(build), **settings,
-                   "ASAN_OPTIONS": "detect_leaks=1", "UBSAN_OPTIONS": "print_stacktrace=1"}
+def environment(suite):
     suppressions = TESTS / "tsan.supp"
-    if suppressions.exists():
-        environment["TSAN_OPTIONS"] = f"suppressions={suppressions}"
-    began = time.monotonic()
-    with subprocess.Popen([str(word) for word in command], cwd=ROOT, env=environment,
-                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT, start_new_session=True) as process:
-        try:
-            output, status = process.communicate(timeout=LIMIT_S)[0], process.returncode
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)  # with the servers and browsers it has started
-            output, status = process.communicate()[0] + b"\nit hung and was killed", None
-        except BaseException:
-            os.killpg(process.pid, signal.SIGKILL)
-            raise
-    return status, output.decode(errors="replace"), time.monotonic() - began
+    return {**os.environ, "BRICKWORK_BUILD": str(suite.build), **suite.settings,
+            "ASAN_OPTIONS": "detect_leaks=1", "UBSAN_OPTIONS": "print_stacktrace=1",
+            **({"TSAN_OPTIONS": f"suppressions={suppressions}"} if suppressions.exists() else {})}
+
+
+class Runner:
+    """Executes suites, from any thread; stop() ends all that run."""
+
+    def __init__(self):
+        self.lock, self.running, self.stopped = threading.Lock(), set(), False
+
+    def start(self, suite):
+        with self.lock:
+            if self.stopped:
+                raise InterruptedError
+            process = subprocess.Popen([str(word) for word in suite.command], cwd=ROOT, env=environment(suite),
+                                       stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                       stderr=subprocess.STDOUT, start_new_session=True)
+            self.running.add(process)
+        return process
+
+    def execute(self, suite):
+        """(passed, failed, seconds, output)"""
+        began, limit_s = time.monotonic(), LIMIT_S if suite.build.name not in SHORT else LIMIT_SANITIZED_S
+        with self.start(suite) as process:
+            try:
+                output, status = process.communicate(timeout=limit_s)[0], process.returncode
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)  # with the servers and browsers it has started
+                output, status = process.communicate()[0] + b"\nit hung and was killed", None
+            finally:
+                with self.lock:
+                    self.running.remove(process)
+        output = output.decode(errors="replace")
+        return *suite.count(status, output), time.monotonic() - began, output
+
+    def stop(self):
+        with self.lock:
+            self.stopped = True
+            for process in self.running:
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def run_all(tally, suites):
+    """Results are shown in the order of the suites, those that run alone last."""
+    runner = Runner()
+    together = [s for s in suites if not s.alone]
+    try:
+        with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
+            try:
+                for suite, result in zip(together, pool.map(runner.execute, together)):
+                    tally.add(suite.name, *result)
+            except BaseException:
+                runner.stop()
+                raise
+        for suite in suites:
+            if suite.alone:
+                tally.add(suite.name, *runner.execute(suite))
+    finally:
+        runner.stop()
+
+
+def count_unit(status, output):
+    """Lines "ok" and "not ok"; a bad end without a "not ok" is a failure of its own."""
+    failed = len(re.findall(r"(?m)^not ok ", output))
+    if REPORT.search(output) or (status != 0 and not failed):
+        failed += 1
+    return len(re.findall(r"(?m)^ok ", output)), failed
+
+
+def count_one(status, output):
+    """A program that is one test."""
+    failed = int(status != 0 or bool(REPORT.search(output)))
+    return 1 - failed, failed
+
+
+def count_python(status, output):
+    """A file of unittest; what it says last is counted."""
+    ran = sum(int(n) for n in re.findall(r"(?m)^Ran (\d+) tests? in", output))
+    failed = sum(int(n) for n in re.findall(r"(?:failures|errors)=(\d+)", output))
+    failed = failed or int(status != 0)
+    return max(ran - failed, 0), failed
+
+
+def count_node(status, output):
+    """A file of Node's test runner; its summary is counted."""
+    count = {word: int(n) for word, n in re.findall(r"(?m)^# (pass|fail|cancelled) (\d+)$", output)}
+    failed = count.get("fail", 0) + count.get("cancelled", 0)
+    if (status != 0 and not failed) or not count:
+        failed += 1
+    return count.get("pass", 0), failed
 
 
 def label(program, build):
@@ -79,55 +176,27 @@ def label(program, build):
     return f"{build.name}/{program.parent.name}/{program.name}"
 
 
-def run_unit(tally, name, command, build, **settings):
-    """Lines "ok" and "not ok"; a bad end without a "not ok" is a failure of its own."""
-    status, output, seconds = execute(command, build, **settings)
-    passed = len(re.findall(r"(?m)^ok ", output))
-    failed = len(re.findall(r"(?m)^not ok ", output))
-    if REPORT.search(output) or (status != 0 and not failed):
-        failed += 1
-    tally.add(name, passed, failed, seconds, output)
-
-
-def run_fuzz(tally, program, build):
+def fuzz_suite(program, build):
     name = program.name.removeprefix("fuzz_")
-    seeds = TESTS / "models" if name == "model" else TESTS / "fuzz/seeds" / name
+    folders = [TESTS / "fuzz/seeds" / name, *([TESTS / "models"] if name == "model" else [])]
     iterations = ITERATIONS.get(program.name, ITERATIONS_ELSE)
-    status, output, seconds = execute([program, iterations, *([seeds] if seeds.exists() else [])],
-                                      build)
-    failed = int(status != 0 or bool(REPORT.search(output)))
-    tally.add(label(program, build), 1 - failed, failed, seconds, output)
+    return Suite(label(program, build), [program, iterations, *filter(pathlib.Path.exists, folders)], build, count_one)
 
 
-def run_python(tally, file, build):
-    """A file of unittest; what it says last is counted."""
-    status, output, seconds = execute([sys.executable, "-W", "ignore", file], build)
-    ran = sum(int(n) for n in re.findall(r"(?m)^Ran (\d+) tests? in", output))
-    failed = sum(int(n) for n in re.findall(r"(?:failures|errors)=(\d+)", output))
-    if status != 0 and not failed:
-        failed = 1
-    name = f"{file.relative_to(TESTS)} ({build.name})"
-    tally.add(name, max(ran - failed, 0), failed, seconds, output)
+def python_suite(file, build):
+    return Suite(f"{file.relative_to(TESTS)} ({build.name})", [sys.executable, "-W", "ignore", file], build,
+                 count_python, alone=file.stem in ALONE)
 
 
-def run_node(tally, file, build):
-    """A file of Node's test runner; its summary is counted."""
-    status, output, seconds = execute(["node", "--test", "--test-reporter=tap", file], build)
-    count = {word: int(n) for word, n in re.findall(r"(?m)^# (pass|fail|cancelled) (\d+)$", output)}
-    failed = count.get("fail", 0) + count.get("cancelled", 0)
-    if (status != 0 and not failed) or not count:
-        failed += 1
-    name = f"{file.relative_to(TESTS)} ({build.name})"
-    tally.add(name, count.get("pass", 0), failed, seconds, output)
+def node_suite(file, build):
+    return Suite(f"{file.relative_to(TESTS)} ({build.name})", ["node", "--test", "--test-reporter=tap", file],
+                 build, count_node)
 
 
-def run_lint(tally, build):
-    status, output, seconds = execute([NODE / "node_modules/.bin/redocly", "lint", "openapi.yaml",
-                                       "--config", NODE / "redocly.yaml"],
-                                      build, REDOCLY_TELEMETRY="off",
-                                      REDOCLY_SUPPRESS_UPDATE_NOTICE="true")
-    failed = int(status != 0)
-    tally.add("openapi.yaml lint", 1 - failed, failed, seconds, output)
+def lint_suite(build):
+    return Suite("openapi.yaml lint", [NODE / "node_modules/.bin/redocly", "lint", "openapi.yaml",
+                                       "--config", NODE / "redocly.yaml"], build, count_one,
+                 {"REDOCLY_TELEMETRY": "off", "REDOCLY_SUPPRESS_UPDATE_NOTICE": "true"})
 
 
 def programs(folder):
@@ -135,37 +204,52 @@ def programs(folder):
     return sorted(p for p in folder.glob("*") if p.is_file() and os.access(p, os.X_OK))
 
 
-def main(build):
+def python_files():
+    return sorted([*TESTS.glob("http/test_*.py"), *TESTS.glob("cli/test_*.py")])
+
+
+def units(build):
+    return [Suite(label(program, build), [program], build, count_unit) for program in programs(build / "unit")]
+
+
+def whole(build):
+    """All that runs a program of ours."""
+    return [*units(build),
+            *(fuzz_suite(program, build) for program in programs(build / "fuzz")),
+            python_suite(TESTS / "golden.py", build),
+            *(python_suite(file, build) for file in python_files()),
+            *(node_suite(file, build) for file in sorted(NODE.glob("*.test.mjs")))]
+
+
+def everything(build):
+    copies = [copy for copy in (build / "asan", build / "tsan") if (copy / "brickworkd").exists()]
+    short = [python_suite(TESTS / f"http/{name}.py", copy) for copy in copies for name in SHORT[copy.name]]
+    kernels = [Suite(f"build/unit/denoiser {name}", [build / "unit/denoiser"], build, count_unit,
+                     {"BRICKWORK_CPU": name}) for name in KERNELS]
+    return [*units(build), *(suite for copy in copies for suite in units(copy)), *kernels,
+            Suite("build/emulated", ["sh", TESTS / "emulated.sh", build], build, count_unit),
+            *(fuzz_suite(program, build / "asan") for program in programs(build / "asan/fuzz")),
+            python_suite(TESTS / "golden.py", build),
+            *(python_suite(file, build) for file in python_files()), *short,
+            *(node_suite(file, build) for file in sorted([*NODE.glob("*.test.mjs"), *TESTS.glob("web/*.test.mjs")])),
+            lint_suite(build)]
+
+
+def main(build, copies):
     build = pathlib.Path(build).resolve()
-    copies = [build / "asan", build / "tsan"]
-    sanitized = [copy for copy in copies if (copy / "brickworkd").exists()]
     tally, began = Tally(), time.monotonic()
     record = build / "exchanges.jsonl"
     record.write_bytes(b"")
     os.environ["BRICKWORK_RECORD"] = str(record)
-    for one in [build, *sanitized]:
-        for program in programs(one / "unit"):
-            run_unit(tally, label(program, one), [program], one)
-    for kernels in KERNELS:
-        run_unit(tally, f"build/unit/denoiser {kernels}", [build / "unit/denoiser"], build,
-                 BRICKWORK_CPU=kernels)
-    run_unit(tally, "build/emulated", ["sh", TESTS / "emulated.sh", build], build)
-    for program in programs(build / "asan/fuzz"):
-        run_fuzz(tally, program, build / "asan")
-    run_python(tally, TESTS / "golden.py", build)
-    for file in sorted([*TESTS.glob("http/test_*.py"), *TESTS.glob("cli/test_*.py")]):
-        run_python(tally, file, build)
-    for one in sanitized:
-        for name in SANITIZED:
-            run_python(tally, TESTS / f"http/{name}.py", one)
-    for file in sorted([*NODE.glob("*.test.mjs"), *TESTS.glob("web/*.test.mjs")]):
-        run_node(tally, file, build)
-    run_lint(tally, build)
-    run_unit(tally, "contract", ["node", NODE / "contract.mjs", record], build)
+    if copies:
+        run_all(tally, [suite for copy in copies for suite in whole(build / copy)])
+    else:
+        run_all(tally, everything(build))
+        run_all(tally, [Suite("contract", ["node", NODE / "contract.mjs", record], build, count_unit)])
     print(f"{time.monotonic() - began:.0f} s")
     print(f"{tally.passed} passed, {tally.failed} failed")
     return int(tally.failed > 0 or tally.passed == 0)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1] if len(sys.argv) > 1 else ROOT / "build"))
+    sys.exit(main(sys.argv[1] if len(sys.argv) > 1 else ROOT / "build", sys.argv[2:]))

@@ -11,7 +11,7 @@
 
 #pragma weak LLVMFuzzerCustomMutator
 
-enum { MAX_SEEDS = 256, ROOM_BYTES = 4 << 20 };
+enum { MAX_SEEDS = 2048, ROOM_BYTES = 4 << 20 };
 
 static struct bw_buf seeds[MAX_SEEDS];
 static int seed_count;

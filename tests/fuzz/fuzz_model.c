@@ -10,7 +10,7 @@
 
 #include <jansson.h>
 
-enum { MAX_BODY_BYTES = 1 << 20, LENGTH_BYTES = 8 };
+enum { MAX_BODY_BYTES = 100000, LENGTH_BYTES = 8 };
 
 static void write_length(uint8_t *bytes, size_t length)
 {

@@ -59,6 +59,7 @@ NOT_JSON = {
     "not UTF-8": b'{"class": "\xff\xfe"}',
     "half a character": b'{"class": "\xc3"}',
     "overlong slash": b'{"class": "\xc0\xaf"}',
+    "half an escape": b'{"class": "\\ud8\xcd\x9c"}',
     "lone surrogate": b'{"class": "\\ud800"}',
     "NUL in text": b'{"class": "class 1\\u0000"}',
     "NUL after": b'{"steps": 2}\x00',

@@ -170,10 +170,40 @@ static void lists(void)
     CHECK(bw_text_item(&list, item, sizeof item) && !list && !*item);
 }
 
+/* Whole characters stay, one the end has cut goes, any other byte that is part of none is a '?'. */
+static void mending(void)
+{
+    static const struct {
+        const char *text, *mended;
+    } cases[] = {{"", ""},
+                 {"a\x7f\n", "a\x7f\n"},
+                 {"\xc3\xa9\xe2\x82\xac\xf0\x9f\xa7\xb1", "\xc3\xa9\xe2\x82\xac\xf0\x9f\xa7\xb1"},
+                 {"a\xc3", "a"},
+                 {"a\xe2\x82", "a"},
+                 {"a\xf0\x9f\xa7", "a"},
+                 {"\xe2\x82 b", "?? b"},
+                 {"\xc3(", "?("},
+                 {"\x80\xbf", "??"},
+                 {"\xc0\xaf \xc1\xbf", "?? ??"},
+                 {"\xe0\x9f\xbf", "???"},
+                 {"\xe0\xa0\x80\xed\x9f\xbf", "\xe0\xa0\x80\xed\x9f\xbf"},
+                 {"\xed\xa0\x80", "???"},
+                 {"\xf0\x8f\xbf\xbf", "????"},
+                 {"\xf4\x8f\xbf\xbf", "\xf4\x8f\xbf\xbf"},
+                 {"\xf4\x90\x80\x80", "????"},
+                 {"\xf5\x80\xff", "???"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char text[32];
+        strcpy(text, cases[i].text);
+        bw_text_mend(text);
+        CHECK_TEXT(text, cases[i].mended);
+    }
+}
+
 int main(void)
 {
     static const struct check_test tests[] = {TEST(integers), TEST(integer_bounds), TEST(numbers),
                                               TEST(sizes),    TEST(comparisons),    TEST(escapes),
-                                              TEST(lists)};
+                                              TEST(lists),    TEST(mending)};
     return CHECK_RUN("text", tests);
 }
