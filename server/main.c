@@ -215,12 +215,18 @@ static int watch_signals(struct server *s, struct bw_err *err)
     return code;
 }
 
-/* A predecessor lets go of the directory of jobs when it has ended; connections wait in the queue
- * of the socket meanwhile. */
+/* Are jobs in a directory, which one process has at a time? */
+static bool has_directory(const struct bw_config *config)
+{
+    return *config->jobs && !bw_redis_url_is(config->jobs);
+}
+
+/* A predecessor lets go of the directory when it has ended; connections wait in the queue of the
+ * socket meanwhile. */
 static int start_jobs(struct server *s, struct bw_err *err)
 {
     struct bw_service *service = &s->service;
-    if (*s->config.jobs_dir)
+    if (has_directory(&s->config))
         bw_handover_relieve();
     for (;;) {
         bool wait = bw_handover_has_predecessor();
@@ -297,7 +303,7 @@ static int start(struct server *s, struct bw_err *err)
         return code;
     log_start(s, address, admin, bw_now_ms() - began_ms);
     bw_supervisor_tell("READY=1\nSTATUS=Serving on %s", address);
-    if (!*s->config.jobs_dir) // else it was relieved before
+    if (!has_directory(&s->config)) // else it was relieved before
         bw_handover_relieve();
     return BW_OK;
 }

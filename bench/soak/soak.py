@@ -53,7 +53,7 @@ class Service:
         (folder / "keys").write_text(keys)
         environment = {k: v for k, v in os.environ.items() if not k.startswith("BRICKWORK_")}
         self.process = subprocess.Popen(
-            [BUILD / "brickworkd", "--listen", "127.0.0.1:0", "--model", self.models, "--jobs-dir", folder / "jobs",
+            [BUILD / "brickworkd", "--listen", "127.0.0.1:0", "--model", self.models, "--jobs", folder / "jobs",
              "--jobs-keep-s", str(KEEP_JOBS_S), "--keys-file", folder / "keys", "--workers", "2", "--threads", "1"],
             stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=environment)
         self.troubles = []

@@ -61,7 +61,7 @@ class Replica:
         self.folder = tempfile.TemporaryDirectory()
         self.socket = listening()
         self.address = self.socket.getsockname()
-        self.flags = ["--jobs-dir", self.folder.name, "--trusted-proxies", "127.0.0.1", *flags]
+        self.flags = ["--jobs", self.folder.name, "--trusted-proxies", "127.0.0.1", *flags]
         self.held = held
         if not held:
             self.socket.close()

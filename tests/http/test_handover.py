@@ -165,7 +165,7 @@ class TestRestart(HandoverCase):
 
     def test_socket_stays_with_the_supervisor(self):
         """One process after the other, as "systemctl restart" does it."""
-        main, flags = self.socket(), ("--jobs-dir", self.folder())
+        main, flags = self.socket(), ("--jobs", self.folder())
         server = self.start(*flags, sockets={"main": main})
         clients = load.Load(server.address, EVERYONE)
         try:
@@ -228,7 +228,7 @@ class TestRestart(HandoverCase):
 
     def test_replaced_with_jobs(self):
         """One after the other: a directory of jobs has one owner."""
-        server = self.begin("--jobs-dir", self.folder())
+        server = self.begin("--jobs", self.folder())
         self.undisturbed(self.replaced(server, EVERYONE), EVERYONE)
         self.end(server)
 

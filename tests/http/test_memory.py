@@ -36,7 +36,7 @@ class TestStart(unittest.TestCase):
     def setUpClass(cls):
         cls.folder = pathlib.Path(cls.enterClassContext(tempfile.TemporaryDirectory()))
         (cls.folder / "secret").write_text(SECRET)
-        server = Server("--jobs-dir", cls.folder / "jobs")
+        server = Server("--jobs", cls.folder / "jobs")
         for job in ("a", "b"):
             assert ask(server, "PUT", f"/v1/jobs/{job}", QUICK).status == 201
             wait_until(lambda job=job: "finished" in ask(server, "GET", f"/v1/jobs/{job}").json(), "its end")
@@ -47,7 +47,7 @@ class TestStart(unittest.TestCase):
         shutil.rmtree(self.folder / "copy", ignore_errors=True)
         shutil.copytree(self.folder / "jobs", self.folder / "copy")
         command = [SERVER, "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--threads", 2, "--model",
-                   TINY, "--jobs-dir", self.folder / "copy", "--webhook-allow", "127.0.0.1:9",
+                   TINY, "--jobs", self.folder / "copy", "--webhook-allow", "127.0.0.1:9",
                    "--webhook-secret-file", self.folder / "secret"]
         with subprocess.Popen([str(word) for word in command], env=environment(scarce.environment), text=True,
                               stderr=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
@@ -157,7 +157,7 @@ class TestRequests(unittest.TestCase):
         cls.addClassCleanup(cls.scarce.close)
         cls.folder = tempfile.TemporaryDirectory()
         cls.addClassCleanup(cls.folder.cleanup)
-        cls.server = Server("--threads", 2, "--jobs-dir", cls.folder.name, env=cls.scarce.environment)
+        cls.server = Server("--threads", 2, "--jobs", cls.folder.name, env=cls.scarce.environment)
         cls.addClassCleanup(cls.server.stop)
 
     def settled(self, blocks):
