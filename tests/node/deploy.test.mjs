@@ -134,9 +134,18 @@ test("compose.yaml: nginx is told of every replica, by its container's name, and
   const expected = Array.from({ length: compose.services.brickwork.deploy.replicas }, (_, i) =>
     [`${compose.name}-brickwork-${i + 1}:${exposed}`, "resolve max_fails=0"]);
   assert.deepEqual(servers, expected);
-  const mounts = compose.services.nginx.volumes.map((volume) => volume.split(":"));
-  assert.ok(mounts.some(([file, place]) =>
-    file === "./compose/brickwork_upstream.conf" && place === "/etc/nginx/brickwork_upstream.conf"));
+});
+
+test("compose.yaml: nginx gets nginx.conf and the list it includes, and is reached where it listens", async () => {
+  const { volumes, ports } = compose.services.nginx;
+  assert.deepEqual(volumes, [
+    "./nginx.conf:/etc/nginx/nginx.conf:ro",
+    "./compose/brickwork_upstream.conf:/etc/nginx/brickwork_upstream.conf:ro",
+  ]);
+  const conf = await read(DEPLOY, "nginx.conf");
+  assert.match(conf, /^\s*include brickwork_upstream\.conf;$/m);
+  const [, listens] = /^\s*listen (\d+);/m.exec(conf);
+  assert.deepEqual(ports.map((port) => port.split(":").at(-1)), [listens]);
 });
 
 /* ---- Kubernetes ---- */
