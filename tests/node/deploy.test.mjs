@@ -19,6 +19,21 @@ const require = createRequire(import.meta.url);
 const DEPLOY = path.join(ROOT, "deploy");
 const read = (...name) => readFile(path.join(...name), "utf8");
 
+/* ---- what is there; all that is waited for comes before the first test, which might else be the last one ---- */
+
+const dockerfile = await read(ROOT, "Dockerfile");
+
+/* Variables of compose files as they are when nobody sets them. */
+const withDefaults = (text) => text.replace(/\$\{\w+:-([^}]*)\}/g, "$1");
+const compose = parse(withDefaults(await read(DEPLOY, "compose.yaml")), { merge: true });
+
+const KUBERNETES = path.join(DEPLOY, "kubernetes");
+const kustomization = parse(await read(KUBERNETES, "kustomization.yaml"));
+const manifests = (await Promise.all(kustomization.resources.map(async (name) => {
+  const documents = parseAllDocuments(await read(KUBERNETES, name));
+  return documents.map((document) => document.toJS());
+}))).flat();
+
 const server = await Server.start({ flags: ["--admin-listen", "127.0.0.1:0"] });
 after(() => server.stop());
 const admin = { base: `http://${/ admin=(\S+)/.exec(server.log)[1]}`, agent: server.agent };
@@ -50,7 +65,6 @@ const portOf = (address) => Number(address.split(":").at(-1));
 
 /* ---- Dockerfile ---- */
 
-const dockerfile = await read(ROOT, "Dockerfile");
 const final = dockerfile.slice(dockerfile.lastIndexOf("\nFROM "));
 const imageEnvironment = Object.fromEntries(
   [...final.matchAll(/^ENV (BRICKWORK_\w+)=(\S+)$/gm)].map((found) => found.slice(1)));
@@ -82,9 +96,6 @@ test("Dockerfile: the command of HEALTHCHECK finds a server well", async () => {
 
 /* ---- compose ---- */
 
-/* Variables of compose files as they are when nobody sets them. */
-const withDefaults = (text) => text.replace(/\$\{\w+:-([^}]*)\}/g, "$1");
-const compose = parse(withDefaults(await read(DEPLOY, "compose.yaml")), { merge: true });
 const seconds = (text) => Number(/^(\d+)s$/.exec(text)[1]);
 
 test("compose.yaml: the schema of the compose specification", async () => {
@@ -123,19 +134,22 @@ test("compose.yaml: nginx is told of every replica, by its container's name, and
   const expected = Array.from({ length: compose.services.brickwork.deploy.replicas }, (_, i) =>
     [`${compose.name}-brickwork-${i + 1}:${exposed}`, "resolve max_fails=0"]);
   assert.deepEqual(servers, expected);
-  const mounts = compose.services.nginx.volumes.map((volume) => volume.split(":"));
-  assert.ok(mounts.some(([file, place]) =>
-    file === "./compose/brickwork_upstream.conf" && place === "/etc/nginx/brickwork_upstream.conf"));
+});
+
+test("compose.yaml: nginx gets nginx.conf and the list it includes, and is reached where it listens", async () => {
+  const { volumes, ports } = compose.services.nginx;
+  assert.deepEqual(volumes, [
+    "./nginx.conf:/etc/nginx/nginx.conf:ro",
+    "./compose/brickwork_upstream.conf:/etc/nginx/brickwork_upstream.conf:ro",
+  ]);
+  const conf = await read(DEPLOY, "nginx.conf");
+  assert.match(conf, /^\s*include brickwork_upstream\.conf;$/m);
+  const [, listens] = /^\s*listen (\d+);/m.exec(conf);
+  assert.deepEqual(ports.map((port) => port.split(":").at(-1)), [listens]);
 });
 
 /* ---- Kubernetes ---- */
 
-const KUBERNETES = path.join(DEPLOY, "kubernetes");
-const kustomization = parse(await read(KUBERNETES, "kustomization.yaml"));
-const manifests = (await Promise.all(kustomization.resources.map(async (name) => {
-  const documents = parseAllDocuments(await read(KUBERNETES, name));
-  return documents.map((document) => document.toJS());
-}))).flat();
 const ofKind = (kind) => manifests.find((manifest) => manifest.kind === kind);
 const pod = ofKind("Deployment").spec.template;
 const [container] = pod.spec.containers;
