@@ -13,23 +13,23 @@ HOUSE  := -std=c11 -D_GNU_SOURCE -I. -I$(BUILD)/generated -fno-math-errno -ffp-c
           -Wmissing-prototypes -Wundef -Wvla -Wimplicit-fallthrough $(WERROR)
 COMPILE = $(CC) $(HOUSE) $(ISA) $(CPPFLAGS) $(CFLAGS) $(SANITIZE)
 LINK    = $(CC) -pthread $(CFLAGS) $(SANITIZE) $(LDFLAGS)
-LDLIBS  := -lmicrohttpd -luv -ljansson -lopenblas -ljpeg -lpng -lwebpmux -lwebp -lnettle -lcurl -lm
+LDLIBS  := -lmicrohttpd -luv -ljansson -lopenblas -ljpeg -lpng -lwebpmux -lwebp -lnettle -lcurl -lhiredis -lm
 
 # Debian packages: to build and run, to show, to test, to check.
 PACKAGES_BUILD := gcc make libc6-dev libmicrohttpd-dev libuv1-dev libjansson-dev libopenblas-dev \
                   libjpeg62-turbo-dev libpng-dev libwebp-dev nettle-dev libcurl4-openssl-dev \
-                  python3 python3-yaml
+                  libhiredis-dev python3 python3-yaml
 PACKAGES_DEMO  := $(PACKAGES_BUILD) python3-pil
 PACKAGES_TEST  := $(PACKAGES_BUILD) python3-pil python3-numpy curl qemu-user nginx-light openssl systemd nodejs npm \
-                  chromium fonts-dejavu-core
+                  chromium fonts-dejavu-core redis-server
 PACKAGES_CHECK := $(PACKAGES_BUILD) clang-format
 PACKAGES_FUZZ  := $(PACKAGES_BUILD) clang libclang-rt-14-dev
 
 BASE   := $(wildcard base/*.c engine/*.c engine/kernels/*.c image/*.c api/*.c)
 SERVER := $(wildcard server/*.c) server/asset_bytes.S
 CLI    := $(wildcard cli/*.c)
-FUZZED := $(addprefix server/,allow.c config.c cors.c framing.c keys.c listen.c peers.c record.c signature.c \
-                      supervisor.c trace_context.c)
+FUZZED := $(addprefix server/,allow.c config.c cors.c framing.c keys.c listen.c peers.c record.c redis_url.c \
+                      signature.c supervisor.c trace_context.c)
 UNITS  := $(wildcard tests/unit/*.c)
 FUZZ   := $(wildcard tests/fuzz/fuzz_*.c)
 

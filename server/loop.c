@@ -14,8 +14,9 @@ struct bw_loop {
 
 struct bw_watch {
     uv_poll_t poll;
-    bw_loop_fn *fn;
+    bw_loop_fn *fn, *writable; // writable: of a duplex one
     void *context;
+    int wanted; // of a duplex one
 };
 
 struct bw_timer {
@@ -224,6 +225,44 @@ struct bw_watch *bw_watch_new(struct bw_loop *loop, int fd, enum bw_watch_kind k
         return NULL;
     }
     return watch;
+}
+
+static void on_poll_duplex(uv_poll_t *poll, int status, int events)
+{
+    struct bw_watch *watch = poll->data;
+    if (status < 0 || events & UV_READABLE)
+        watch->fn(watch->context);
+    if (events & UV_WRITABLE && !uv_is_closing((uv_handle_t *)poll))
+        watch->writable(watch->context);
+}
+
+struct bw_watch *bw_watch_new_duplex(struct bw_loop *loop, int fd, bw_loop_fn *readable,
+                                     bw_loop_fn *writable, void *context)
+{
+    struct bw_watch *watch = calloc(1, sizeof *watch);
+    if (!watch || uv_poll_init(&loop->uv, &watch->poll, fd)) {
+        free(watch);
+        return NULL;
+    }
+    watch->fn = readable;
+    watch->writable = writable;
+    watch->context = context;
+    watch->poll.data = watch;
+    return watch;
+}
+
+void bw_watch_want(struct bw_watch *watch, int reading, int writing)
+{
+    int wanted = watch->wanted;
+    if (reading >= 0)
+        wanted = (wanted & ~UV_READABLE) | (reading ? UV_READABLE : 0);
+    if (writing >= 0)
+        wanted = (wanted & ~UV_WRITABLE) | (writing ? UV_WRITABLE : 0);
+    if (wanted && wanted != watch->wanted)
+        uv_poll_start(&watch->poll, wanted, on_poll_duplex);
+    else if (!wanted)
+        uv_poll_stop(&watch->poll);
+    watch->wanted = wanted;
 }
 
 void bw_watch_free(struct bw_watch *watch)

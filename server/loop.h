@@ -53,6 +53,12 @@ enum bw_watch_kind {
 /* Call fn for that event of a descriptor. NULL if the system refuses. */
 struct bw_watch *bw_watch_new(struct bw_loop *loop, int fd, enum bw_watch_kind kind, bw_loop_fn *fn,
                               void *context);
+/* Watch both ways of a descriptor, neither at first. One that breaks counts as readable. */
+struct bw_watch *bw_watch_new_duplex(struct bw_loop *loop, int fd, bw_loop_fn *readable,
+                                     bw_loop_fn *writable, void *context);
+/* Of such a watch, whether to watch each way from now on: 1, 0, or -1 for as it is. */
+void bw_watch_want(struct bw_watch *watch, int reading, int writing);
+
 /* Stop watching; fn is not called again. NULL is allowed. */
 void bw_watch_free(struct bw_watch *watch);
 
