@@ -17,8 +17,8 @@ FROM docker.io/library/debian:bookworm-slim
 # is as large.
 RUN apt-get update -qq \
  && apt-get install -y -qq --no-install-recommends \
-        libcurl4 libjansson4 libjpeg62-turbo libmicrohttpd12 libnettle8 libopenblas0-pthread libpng16-16 libuv1 \
-        libwebp7 libwebpmux3 \
+        libcurl4 libhiredis0.14 libjansson4 libjpeg62-turbo libmicrohttpd12 libnettle8 libopenblas0-pthread libpng16-16 \
+        libuv1 libwebp7 libwebpmux3 \
  && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/cache/debconf/* /var/log/* \
  && useradd --system --uid 10001 --user-group --no-create-home --home-dir /nonexistent \
             --shell /usr/sbin/nologin brickwork \
@@ -28,7 +28,7 @@ COPY --from=build /out/ /
 RUN brickworkd --version && brickwork info >/dev/null
 
 # By number, so that an orchestrator sees that it is not root's. Nothing is written but what a setting asks for:
-# /var/lib/brickwork is there for --jobs-dir, and belongs on a volume.
+# /var/lib/brickwork is there for --jobs, and belongs on a volume.
 USER 10001:10001
 WORKDIR /
 ENV BRICKWORK_LISTEN=0.0.0.0:8080

@@ -30,6 +30,7 @@ static const struct {
     [BW_PROBLEM_DRAINING] = {503, "draining", "The service is shutting down"},
     [BW_PROBLEM_STALLED] = {503, "stalled", "The service makes no progress"},
     [BW_PROBLEM_DEADLINE] = {503, "deadline-infeasible", "The deadline cannot be kept"},
+    [BW_PROBLEM_STORE] = {503, "store-unreachable", "The store of jobs cannot be reached"},
     [BW_PROBLEM_TOO_LATE] = {504, "deadline-missed", "The deadline has passed"},
 };
 

@@ -134,7 +134,7 @@ start() {
     podman run --detach --name "$NAME" --runtime /usr/sbin/runc --network host --ulimit nofile=20000:20000 \
         --ulimit nproc=1000:1000 --no-healthcheck --log-driver k8s-file --read-only --read-only-tmpfs=false \
         --cap-drop all --security-opt no-new-privileges --volume "$NAME:/var/lib/brickwork" \
-        --env BRICKWORK_LISTEN="127.0.0.1:$port" --env BRICKWORK_JOBS_DIR=/var/lib/brickwork "$IMAGE"
+        --env BRICKWORK_LISTEN="127.0.0.1:$port" --env BRICKWORK_JOBS=/var/lib/brickwork "$IMAGE"
 }
 inside() { podman exec "$NAME" "$@"; }
 answers() { curl --silent --show-error --fail --max-time 5 --output /dev/null "$url$1"; }

@@ -13,13 +13,15 @@
 #include <string.h>
 #include <unistd.h>
 
-enum kind { TEXT, ADDRESS, NETWORKS, ORIGINS, HOSTS, INTEGER, CHOICE };
+enum kind { TEXT, ADDRESS, NETWORKS, ORIGINS, HOSTS, STORE, INTEGER, CHOICE };
 
 /* What a text of that kind has to be; "" passes where it is the default. */
-static int (*const checks[])(const char *value, struct bw_err *err) = {[ADDRESS] = bw_listen_check,
-                                                                       [NETWORKS] = bw_peers_check,
-                                                                       [ORIGINS] = bw_cors_check,
-                                                                       [HOSTS] = bw_allow_check};
+static int (*const checks[])(const char *value,
+                             struct bw_err *err) = {[ADDRESS] = bw_listen_check,
+                                                    [NETWORKS] = bw_peers_check,
+                                                    [ORIGINS] = bw_cors_check,
+                                                    [HOSTS] = bw_allow_check,
+                                                    [STORE] = bw_redis_url_check};
 
 static const char *const switches[] = {"off", "on", NULL};
 static const char *const levels[] = {"debug", "info", "warn", "error", "off", NULL};
@@ -81,12 +83,16 @@ static const struct setting {
      "pages that may ask from a browser, like https://a.example, or *; empty: none from elsewhere"},
     {"comments", CHOICE, AT(comments), 0, 0, switches, "on",
      "on or off: pictures say in their files what they were made with"},
-    {"jobs-dir", TEXT, AT(jobs_dir), 0, BW_PATH_CHARS, NULL, "",
-     "directory where jobs outlive a restart; empty: they are kept in memory"},
+    {"jobs", STORE, AT(jobs), 0, BW_PATH_CHARS, NULL, "",
+     "where jobs outlive a restart: a directory, or redis://[user:password@]host[:port][/db], "
+     "which "
+     "any number of replicas share; empty: in memory"},
+    {"jobs-lease-ms", INTEGER, AT(jobs_lease_ms), 3000, 3600000, NULL, "15000",
+     "in a Redis: a job whose replica is silent for so long is made by another"},
     {"jobs-keep-s", INTEGER, AT(jobs_keep_s), 1, 31536000, NULL, "3600",
      "seconds a job is kept after its end"},
     {"jobs-bytes", INTEGER, AT(jobs_bytes), 1 << 20, INT_MAX, NULL, "268435456",
-     "bytes of all jobs that are kept; beyond it the oldest go first"},
+     "bytes of all jobs that are kept; beyond it the oldest go first; a Redis has its own limit"},
     {"webhook-allow", HOSTS, AT(webhook_allow), 0, BW_ALLOW_CHARS, NULL, "",
      "hosts webhooks may go to: host, host:port, *.domain, with commas; empty: no webhooks"},
     {"webhook-secret-file", TEXT, AT(webhook_secret_file), 0, BW_PATH_CHARS, NULL, "",
@@ -139,6 +145,7 @@ static int set(struct bw_config *config, int index, const char *value, const cha
     case NETWORKS:
     case ORIGINS:
     case HOSTS:
+    case STORE:
         if (checks[s->kind] && (*value || *s->standard) && checks[s->kind](value, &reason))
             return bw_err_set(err, BW_ERANGE, "%s: %s: %s", from, s->name, reason.message);
         if (strlen(value) >= (size_t)s->high)
@@ -339,10 +346,13 @@ void bw_config_show(const struct bw_config *config, struct bw_buf *out)
         const char *slot = (const char *)config + settings[i].offset;
         bw_buf_addf(out, "%s = ", settings[i].name);
         if (settings[i].kind == INTEGER)
-            bw_buf_addf(out, "%d\n", *(const int *)(const void *)slot);
+            bw_buf_addf(out, "%d", *(const int *)(const void *)slot);
         else if (settings[i].kind == CHOICE)
-            bw_buf_addf(out, "%s\n", settings[i].choices[*(const int *)(const void *)slot]);
+            bw_buf_add_text(out, settings[i].choices[*(const int *)(const void *)slot]);
+        else if (settings[i].kind == STORE)
+            bw_redis_url_mask(slot, out);
         else
-            bw_buf_addf(out, "%s\n", slot);
+            bw_buf_add_text(out, slot);
+        bw_buf_add_text(out, "\n");
     }
 }

@@ -14,6 +14,7 @@
 #include "server/cors.h"
 #include "server/listen.h"
 #include "server/peers.h"
+#include "server/redis_url.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -39,7 +40,8 @@ struct bw_config {
     int ping_ms;                        // of a silent stream
     char keys_file[BW_PATH_CHARS];      // "": no keys
     int comments;                       // pictures say in their files what they were made with
-    char jobs_dir[BW_PATH_CHARS];       // "": jobs are kept in memory
+    char jobs[BW_PATH_CHARS];           // a directory or a Redis; "": jobs are kept in memory
+    int jobs_lease_ms;                  // in a Redis
     int jobs_keep_s;                    // after their end
     int jobs_bytes;                     // of all that are kept
     char webhook_allow[BW_ALLOW_CHARS]; // "": webhooks are off
@@ -64,7 +66,8 @@ int bw_config_apply_text(struct bw_config *config, const char *text, const char 
 
 struct bw_config bw_config_default(void);
 
-/* The table as help text, and the settings in force as a configuration file. */
+/* The table as help text, and the settings in force as a configuration file, but for a
+ * password, which is left out. */
 void bw_config_help(struct bw_buf *out);
 void bw_config_show(const struct bw_config *config, struct bw_buf *out);
 

@@ -244,6 +244,20 @@ struct bw_order *bw_generate_order(struct bw_service *service, struct bw_exchang
     return NULL;
 }
 
+int bw_generate_settle(struct bw_service *service, struct bw_exchange *x,
+                       struct bw_request *request)
+{
+    struct bw_err err = {0};
+    struct bw_order *o = prepare(service, bw_exchange_client(x), request, false, &err);
+    if (!o) {
+        refuse(x, &err);
+        return 0;
+    }
+    int steps = o->request.count * o->jobs[0].plan.steps;
+    bw_order_discard(o);
+    return steps;
+}
+
 /* ---- handlers ---- */
 
 /* A webhook is for jobs; true if the request was refused for having one. */

@@ -38,7 +38,13 @@ int bw_generate_form(struct bw_exchange *exchange, struct bw_request *request);
 struct bw_order *bw_generate_order(struct bw_service *service, struct bw_exchange *exchange,
                                    struct bw_request *request, bool watched);
 
-/* The same without anybody to answer: what is wrong is in `err` (BW_EBUSY: for now). */
+/* Settle model and seed and see that the pictures can be made, without having them admitted; how
+ * many steps they are together. 0: it was refused. */
+int bw_generate_settle(struct bw_service *service, struct bw_exchange *exchange,
+                       struct bw_request *request);
+
+/* As bw_generate_order() without anybody to answer: what is wrong is in `err` (BW_EBUSY: for now).
+ */
 struct bw_order *bw_generate_order_unasked(struct bw_service *service, const char *client,
                                            struct bw_request *request, struct bw_err *err);
 

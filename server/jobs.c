@@ -4,12 +4,13 @@
 #include "server/jobs.h"
 
 #include "api/events.h"
-#include "api/job.h"
 #include "api/prefer.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/random.h"
+#include "server/account.h"
 #include "server/answer.h"
+#include "server/desk.h"
 #include "server/generate.h"
 #include "server/replay.h"
 
@@ -35,7 +36,8 @@ struct running {
 
 struct bw_jobs {
     struct bw_service *service;
-    struct bw_store *store;
+    struct bw_store *store; // NULL: the desk has another, and answers
+    struct bw_desk *desk;   // NULL: the store is ours alone
     struct bw_webhook *webhook;
     struct running *running;
     bool full; // the last of them that was to be restarted found no place
@@ -57,16 +59,9 @@ static char *describe(const struct bw_jobs *jobs, const struct bw_record *record
                       const struct running *r)
 {
     const struct bw_order *o = r ? r->order : NULL;
-    struct bw_job_view view = {.id = record->id,
-                               .created_s = record->created_s,
-                               .finished_s = r ? 0 : record->finished_s,
-                               .result = r ? NULL : record->result,
-                               .request = record->body,
-                               .step = o ? o->steps_done : 0,
-                               .steps = o ? o->request.count * o->jobs[0].plan.steps : 1};
-    if (view.finished_s)
-        view.expires_s = record->finished_s + jobs->service->config->jobs_keep_s;
-    return bw_job_render(&view);
+    return bw_account_text(record, !r, o ? o->steps_done : 0,
+                           o ? o->request.count * o->jobs[0].plan.steps : 1,
+                           jobs->service->config->jobs_keep_s);
 }
 
 /* The same, as it is now: a job is not over before its end is stored. */
@@ -83,13 +78,7 @@ static const char *owner_of(struct bw_exchange *x)
 static void respond(const struct bw_jobs *jobs, struct bw_exchange *x, int status,
                     const struct bw_record *record)
 {
-    char location[BW_JOB_ID_CHARS + 16];
-    const struct bw_header headers[] = {
-        {status == 200 ? NULL : "Location", location},
-        {status == 202 ? "Preference-Applied" : NULL, "respond-async"},
-        {NULL, NULL}};
-    snprintf(location, sizeof location, "/v1/jobs/%s", record->id);
-    bw_answer_json(x, status, headers, describe_now(jobs, record));
+    bw_account_respond(x, status, record->id, describe_now(jobs, record));
 }
 
 /* ---- the course of a job ---- */
@@ -102,9 +91,7 @@ static void forget(struct running *r)
     *at = r->next;
     if (r->order)
         bw_order_let_go(r->order);
-    free(r->end.result);
-    for (int i = 0; i < r->end.picture_count; i++)
-        free(r->end.pictures[i].bytes);
+    bw_account_release(&r->end);
     free(r);
 }
 
@@ -120,40 +107,9 @@ static void abandon(struct running *r, enum bw_problem problem, const char *reas
     forget(r);
 }
 
-/* For those who run the service. */
 static void note_end(const struct running *r, enum bw_outcome outcome)
 {
-    static const char *const names[BW_OUTCOMES] = {"done", "failed", "cancelled"};
-    struct bw_log_line line;
-    bw_metrics_job(&r->jobs->service->metrics, outcome);
-    bw_log_begin(&line, BW_LOG_INFO, "job-over");
-    bw_log_text(&line, "id", r->id);
-    if (*r->owner)
-        bw_log_text(&line, "client", r->owner);
-    if (*r->trace.trace)
-        bw_log_text(&line, "trace", r->trace.trace);
-    bw_log_text(&line, "outcome", names[outcome]);
-    if (r->order) {
-        bw_log_int(&line, "pictures", r->order->request.count);
-        bw_log_ms(&line, "duration_ms", bw_now_ms() - r->order->arrived_ms);
-    }
-    bw_log_end(&line);
-}
-
-/* For the one who asked. */
-static void report(const struct running *r, const struct bw_record *record)
-{
-    struct bw_request request;
-    char traceparent[BW_TRACEPARENT_CHARS] = "";
-    char event[BW_OWNER_CHARS + BW_JOB_ID_CHARS + 24], *text = describe(r->jobs, record, NULL);
-    if (*r->trace.trace)
-        bw_trace_context_render(&r->trace, traceparent);
-    snprintf(event, sizeof event, "%s/%s/%lld", record->owner, record->id,
-             (long long)record->created_s);
-    if (text && !bw_request_parse(&request, record->body, strlen(record->body), NULL) &&
-        *request.webhook)
-        bw_webhook_send(r->jobs->webhook, request.webhook, event, text, traceparent);
-    free(text);
+    bw_account_note(r->jobs->service, r->id, r->owner, &r->trace, r->order, outcome);
 }
 
 static void on_end_saved(void *context, const struct bw_err *err)
@@ -165,53 +121,8 @@ static void on_end_saved(void *context, const struct bw_err *err)
     if (record && err->code) // it is kept in memory, so only a restart makes a difference
         bw_log_message(BW_LOG_ERROR, "job-not-saved", err->message);
     if (record)
-        report(r, record);
+        bw_account_report(r->jobs->webhook, record, describe(r->jobs, record, NULL), &r->trace);
     forget(r);
-}
-
-/* The end of a failed order. */
-static void describe_failure(struct running *r)
-{
-    const struct bw_order *o = r->order;
-    char *request = bw_request_render(&o->request);
-    char *problem = bw_problem_render(o->problem, &o->err, NULL, r->id, false);
-    r->end.outcome = BW_JOB_FAILED;
-    if (request && problem)
-        r->end.result = bw_job_failure(request, o->steps_done,
-                                       o->request.count * o->jobs[0].plan.steps, problem);
-    free(request);
-    free(problem);
-}
-
-/* Copy the pictures, which others may still be answered with. False without memory. */
-static bool copy_pictures(struct running *r, const struct bw_generation *result)
-{
-    for (int i = 0; i < result->request.count; i++) {
-        const struct bw_image *image = &result->images[i];
-        unsigned char *bytes = malloc(image->size_bytes);
-        if (!bytes)
-            return false;
-        memcpy(bytes, image->bytes, image->size_bytes);
-        r->end.pictures[i].bytes = bytes;
-        r->end.pictures[i].size_bytes = image->size_bytes;
-        r->end.pictures[i].media_type = bw_format_media_type(result->request.format);
-        r->end.picture_count = i + 1;
-    }
-    return true;
-}
-
-static void describe_end(struct running *r)
-{
-    struct bw_image images[BW_MAX_COUNT];
-    r->end.finished_s = bw_unix_s();
-    if (r->order->failed) {
-        describe_failure(r);
-        return;
-    }
-    struct bw_generation result = bw_order_result(r->order, images);
-    r->end.outcome = BW_JOB_COMPLETED;
-    if (copy_pictures(r, &result))
-        r->end.result = bw_job_result(r->id, &result);
 }
 
 /* Store the end, once there is one and a record to put it in. */
@@ -238,7 +149,7 @@ static void on_ended(struct bw_keeper *keeper, struct bw_order *order)
     struct running *r = (struct running *)keeper;
     const struct bw_record *record = bw_store_find(r->jobs->store, r->owner, r->id);
     r->ended = true;
-    describe_end(r);
+    bw_account_end(order, r->id, &r->end);
     if (record && r->end.result) { // for those who follow the events
         struct bw_record finished = *record;
         finished.finished_s = r->end.finished_s;
@@ -307,12 +218,6 @@ static int make_fingerprint(const struct bw_request *request, char out[BW_SHA256
     return code;
 }
 
-/* How a request that becomes a job is answered. */
-struct manner {
-    int status; // 201 or 202: at once, when the job is saved; 0: in this form, when it is over
-    enum bw_form form; // if status is 0
-};
-
 /* After a restart a job may have to wait until it is admitted again. */
 static void refuse_waiting(struct bw_exchange *x)
 {
@@ -322,7 +227,7 @@ static void refuse_waiting(struct bw_exchange *x)
 }
 
 static void answer_existing(struct bw_jobs *jobs, struct bw_exchange *x,
-                            const struct bw_record *record, struct manner manner)
+                            const struct bw_record *record, struct bw_manner manner)
 {
     struct running *r = find_running(jobs, record->owner, record->id);
     if (manner.status)
@@ -330,13 +235,13 @@ static void answer_existing(struct bw_jobs *jobs, struct bw_exchange *x,
     else if (r && r->order)
         bw_order_listen(r->order, x, manner.form, 0, NULL);
     else if (record->outcome != BW_JOB_OPEN)
-        bw_replay(jobs->store, record, x, manner.form);
+        bw_replay(bw_shelf_of_store(jobs->store), record, x, manner.form);
     else
         refuse_waiting(x);
 }
 
 static void make_new(struct bw_jobs *jobs, struct bw_exchange *x, struct bw_record *record,
-                     struct bw_request *request, struct manner manner)
+                     struct bw_request *request, struct bw_manner manner)
 {
     struct bw_err err = {0};
     struct bw_order *o = bw_generate_order(jobs->service, x, request, true);
@@ -372,7 +277,7 @@ static void make_new(struct bw_jobs *jobs, struct bw_exchange *x, struct bw_reco
 
 /* Make a job of a request whose format is settled, or find that there is one. */
 static void take(struct bw_service *service, struct bw_exchange *x, const char *id,
-                 struct bw_request *request, struct manner manner)
+                 struct bw_request *request, struct bw_manner manner)
 {
     struct bw_jobs *jobs = service->jobs;
     struct bw_record record = {.created_s = bw_unix_s()};
@@ -386,6 +291,10 @@ static void take(struct bw_service *service, struct bw_exchange *x, const char *
     if (make_fingerprint(request, record.fingerprint)) {
         bw_err_set(&err, BW_ENOMEM, "out of memory");
         bw_exchange_refuse(x, BW_PROBLEM_INTERNAL, &err, NULL);
+        return;
+    }
+    if (jobs->desk) {
+        bw_desk_take(jobs->desk, x, &record, request, manner);
         return;
     }
     const struct bw_record *known = bw_store_find(jobs->store, record.owner, record.id);
@@ -403,7 +312,7 @@ bool bw_jobs_take(struct bw_service *service, struct bw_exchange *x, struct bw_r
 {
     char prefer[BW_HEADERS_LIMIT], id[BW_JOB_ID_CHARS];
     struct bw_err err = {0};
-    struct manner manner = {0};
+    struct bw_manner manner = {0};
     const char *key = bw_exchange_header(x, "Idempotency-Key");
     bw_exchange_list(x, "Prefer", prefer, sizeof prefer);
     bool async = bw_prefer_async(*prefer ? prefer : NULL);
@@ -462,11 +371,15 @@ void bw_jobs_put(struct bw_service *service, struct bw_exchange *x)
         return;
     }
     request.format = request.format == BW_FORMAT_ANY ? BW_FORMAT_JPEG : request.format;
-    take(service, x, id, &request, (struct manner){.status = 201});
+    take(service, x, id, &request, (struct bw_manner){.status = 201});
 }
 
 void bw_jobs_get(struct bw_service *service, struct bw_exchange *x)
 {
+    if (service->jobs->desk) {
+        bw_desk_get(service->jobs->desk, x);
+        return;
+    }
     const struct bw_record *record = find(service, x);
     if (record)
         bw_answer_json(x, 200, NULL, describe_now(service->jobs, record));
@@ -474,6 +387,10 @@ void bw_jobs_get(struct bw_service *service, struct bw_exchange *x)
 
 void bw_jobs_delete(struct bw_service *service, struct bw_exchange *x)
 {
+    if (service->jobs->desk) {
+        bw_desk_delete(service->jobs->desk, x);
+        return;
+    }
     const struct bw_record *record = find(service, x);
     if (!record)
         return;
@@ -502,41 +419,31 @@ static void follow(struct bw_jobs *jobs, struct bw_exchange *x, const struct bw_
 void bw_jobs_events(struct bw_service *service, struct bw_exchange *x)
 {
     static const char *const offer[] = {"text/event-stream"};
+    struct bw_jobs *jobs = service->jobs;
     struct bw_err err = {0};
     int64_t seen;
-    const struct bw_record *record = find(service, x);
-    if (!record)
+    const struct bw_record *record = jobs->desk ? NULL : find(service, x);
+    if (!record && !jobs->desk)
         return;
     if (bw_answer_choose(x, offer, 1, "events come as text/event-stream") < 0)
         return;
     if (bw_event_last_id(bw_exchange_header(x, "Last-Event-ID"), &seen, &err))
         bw_exchange_refuse(x, bw_problem_of(&err), &err, NULL);
+    else if (jobs->desk)
+        bw_desk_events(jobs->desk, x, seen);
     else
-        follow(service->jobs, x, record, seen);
+        follow(jobs, x, record, seen);
 }
 
 void bw_jobs_image(struct bw_service *service, struct bw_exchange *x)
 {
-    char number[3];
-    struct bw_err err = {0};
-    const struct bw_record *record = find(service, x);
-    if (!record)
+    if (service->jobs->desk) {
+        bw_desk_image(service->jobs->desk, x);
         return;
-    bw_exchange_segment(x, 4, number, sizeof number);
-    int i = number[1] ? -1 : *number - '0'; // no job has more than ten pictures
-    if (record->outcome == BW_JOB_OPEN) {
-        bw_err_set(&err, BW_EBUSY, "the job is not over");
-        bw_exchange_refuse(x, BW_PROBLEM_NOT_READY, &err, &(struct bw_header){"Retry-After", "1"});
-    } else if (record->outcome == BW_JOB_FAILED) {
-        bw_err_set(&err, BW_ERANGE, "the job failed; it has no pictures");
-        bw_exchange_refuse(x, BW_PROBLEM_CONFLICT, &err, NULL);
-    } else if (i < 0 || i >= record->picture_count) {
-        bw_err_set(&err, BW_ENOTFOUND, "the job has %d pictures, counted from 0",
-                   record->picture_count);
-        bw_exchange_refuse(x, BW_PROBLEM_UNKNOWN_JOB, &err, NULL);
-    } else {
-        bw_replay_picture(service->jobs->store, record, i, x);
     }
+    const struct bw_record *record = find(service, x);
+    if (record)
+        bw_replay_image(bw_shelf_of_store(service->jobs->store), record, x);
 }
 
 /* ---- life ---- */
@@ -555,8 +462,10 @@ int bw_jobs_new(struct bw_jobs **out, struct bw_service *service, struct bw_err 
         return bw_err_set(err, BW_ENOMEM, "out of memory");
     jobs->service = service;
     int code = bw_webhook_new(&jobs->webhook, &webhook, err);
-    if (!code) // last: once it works on its directory, only bw_loop_free() ends that
-        code = bw_store_new(&jobs->store, service->loop, config->jobs_dir, &limits, err);
+    if (!code && bw_redis_url_is(config->jobs))
+        code = bw_desk_new(&jobs->desk, service, jobs->webhook, MOST_RECORDS, err);
+    else if (!code) // last: once it works on its directory, only bw_loop_free() ends that
+        code = bw_store_new(&jobs->store, service->loop, config->jobs, &limits, err);
     if (code) {
         bw_jobs_free(jobs);
         return code;
@@ -570,6 +479,7 @@ void bw_jobs_quiet(struct bw_jobs *jobs)
     if (!jobs)
         return;
     bw_store_quiet(jobs->store);
+    bw_desk_close(jobs->desk);
     while (jobs->running)
         forget(jobs->running);
     bw_webhook_free(jobs->webhook, WEBHOOK_GRACE_MS);
@@ -581,13 +491,14 @@ void bw_jobs_free(struct bw_jobs *jobs)
     if (!jobs)
         return;
     bw_store_free(jobs->store);
+    bw_desk_free(jobs->desk);
     bw_webhook_free(jobs->webhook, WEBHOOK_GRACE_MS);
     free(jobs);
 }
 
 int bw_jobs_pending(const struct bw_jobs *jobs)
 {
-    int count = 0;
+    int count = jobs->desk ? bw_desk_pending(jobs->desk) : 0;
     for (const struct running *r = jobs->running; r; r = r->next)
         count++;
     return count;
@@ -595,7 +506,18 @@ int bw_jobs_pending(const struct bw_jobs *jobs)
 
 struct bw_store_use bw_jobs_use(const struct bw_jobs *jobs)
 {
-    return bw_store_use(jobs->store);
+    return jobs->desk ? (struct bw_store_use){.open = bw_desk_open(jobs->desk)}
+                      : bw_store_use(jobs->store);
+}
+
+bool bw_jobs_reachable(const struct bw_jobs *jobs)
+{
+    return !jobs->desk || bw_desk_reachable(jobs->desk);
+}
+
+int bw_jobs_streams(const struct bw_jobs *jobs)
+{
+    return jobs->desk ? bw_desk_streams(jobs->desk) : 0;
 }
 
 /* Try to have a job admitted again that a former process left; if it cannot be, that is its end. */
@@ -613,11 +535,8 @@ static void restart(struct running *r, const struct bw_record *record)
     } else if (err.code == BW_EBUSY) {
         r->jobs->full = true;
     } else {
-        char *problem = bw_problem_render(bw_problem_of(&err), &err, NULL, r->id, false);
-        r->end = (struct bw_store_end){.outcome = BW_JOB_FAILED, .finished_s = bw_unix_s()};
-        r->end.result = problem ? bw_job_failure(record->body, 0, 1, problem) : NULL;
+        bw_account_refusal(record, &err, &r->end);
         r->ended = true;
-        free(problem);
         finish(r);
     }
 }
@@ -636,11 +555,16 @@ static void resume(void *context, const struct bw_record *record)
 void bw_jobs_resume(struct bw_jobs *jobs)
 {
     jobs->full = false;
-    bw_store_each_unfinished(jobs->store, resume, jobs);
+    if (jobs->store)
+        bw_store_each_unfinished(jobs->store, resume, jobs);
 }
 
 void bw_jobs_tick(struct bw_jobs *jobs)
 {
+    if (jobs->desk) {
+        bw_desk_tick(jobs->desk);
+        return;
+    }
     bw_store_sweep(jobs->store, bw_unix_s());
     if (jobs->full)
         bw_jobs_resume(jobs);

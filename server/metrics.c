@@ -138,6 +138,13 @@ void bw_metrics_job(struct bw_metrics *m, enum bw_outcome outcome)
     pthread_mutex_unlock(&m->lock);
 }
 
+void bw_metrics_lease(struct bw_metrics *m, enum bw_lease_fate fate)
+{
+    pthread_mutex_lock(&m->lock);
+    m->leases[fate]++;
+    pthread_mutex_unlock(&m->lock);
+}
+
 void bw_metrics_webhook(struct bw_metrics *m, enum bw_delivery delivery)
 {
     if (!m)
@@ -242,6 +249,9 @@ static void render_jobs(const struct bw_metrics *m, const struct bw_gauges *g, s
           (double)g->jobs_bytes);
     counters(out, "jobs_total", "Jobs that are over; cancelled: deleted before.", "outcome",
              outcomes, m->jobs, BW_OUTCOMES);
+    value(out, "job_store_up", "gauge", "1 if the store of jobs can be reached.", g->store_up);
+    counters(out, "job_leases_total", "Jobs taken over from another replica, and lost to another.",
+             "fate", (const char *[]){"claimed", "lost"}, m->leases, BW_LEASE_FATES);
     counters(out, "webhooks_total",
              "Webhooks that came to an end, and attempts that will be followed by others.",
              "outcome", deliveries, m->webhooks, BW_DELIVERIES);

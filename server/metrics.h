@@ -30,6 +30,10 @@ enum bw_outcome { BW_DONE, BW_FAILED, BW_CANCELLED, BW_OUTCOMES };
 /* What became of a webhook: an attempt that is to be followed by another, or the last one. */
 enum bw_delivery { BW_DELIVERED, BW_RETRIED, BW_GIVEN_UP, BW_DROPPED, BW_DELIVERIES };
 
+/* What happens between replicas that share jobs: one took a job that another had, or had it taken.
+ */
+enum bw_lease_fate { BW_LEASE_CLAIMED, BW_LEASE_LOST, BW_LEASE_FATES };
+
 struct bw_metrics {
     pthread_mutex_t lock;
     struct bw_series {
@@ -44,7 +48,7 @@ struct bw_metrics {
     } routes[BW_MAX_ROUTES]; // likewise
     int route_count;
     uint64_t sent_bytes, received_bytes, pictures[BW_OUTCOMES], steps;
-    uint64_t jobs[BW_OUTCOMES], webhooks[BW_DELIVERIES];
+    uint64_t jobs[BW_OUTCOMES], leases[BW_LEASE_FATES], webhooks[BW_DELIVERIES];
     uint64_t bricks_run[BW_MAX_BRICKS], bricks_skipped[BW_MAX_BRICKS]; // per evaluation
     uint64_t admissions[BW_ADMISSIONS], deadlines_met, deadlines_missed;
     struct bw_histogram queue_s, step_s, batch, error;
@@ -62,6 +66,7 @@ struct bw_gauges {
     int queued, queue_bound, in_progress, connections, streams, workers, workers_dead, threads;
     int jobs_open, jobs_kept; // not over; over and not forgotten yet
     size_t jobs_bytes;        // of all of these
+    int store_up;             // the store of jobs can be reached
     double uptime_s;
 };
 
@@ -87,6 +92,8 @@ void bw_metrics_prediction(struct bw_metrics *metrics, double predicted_ms, doub
 
 /* A job is over; BW_CANCELLED: it was deleted before. */
 void bw_metrics_job(struct bw_metrics *metrics, enum bw_outcome outcome);
+
+void bw_metrics_lease(struct bw_metrics *metrics, enum bw_lease_fate fate);
 
 /* `metrics` may be NULL. */
 void bw_metrics_webhook(struct bw_metrics *metrics, enum bw_delivery delivery);

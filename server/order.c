@@ -136,6 +136,8 @@ static void take_news(struct bw_news *news)
                                        .jpeg_bytes = bytes});
     }
     poke_streams(o);
+    if (o->keeper && o->keeper->news)
+        o->keeper->news(o->keeper, o);
     bw_news_free(news);
 }
 

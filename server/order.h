@@ -65,6 +65,8 @@ struct bw_order {
 struct bw_keeper {
     /* The order has ended; it stays until bw_order_let_go(). Sets its job_text. */
     void (*ended)(struct bw_keeper *keeper, struct bw_order *order);
+    /* It has new events. NULL: the keeper does not mind. */
+    void (*news)(struct bw_keeper *keeper, struct bw_order *order);
 };
 
 /* An order that is not admitted yet, for a request that is complete and its plan; retains the

@@ -79,13 +79,14 @@ static void handle_metrics(struct bw_service *service, struct bw_exchange *x)
         .queue_bound = service->config->queue,
         .in_progress = service->in_progress,
         .connections = bw_http_connections(service->http),
-        .streams = bw_orders_streams(service),
+        .streams = bw_orders_streams(service) + bw_jobs_streams(service->jobs),
         .workers = service->config->workers,
         .workers_dead = bw_workers_dead(service->workers),
         .threads = service->config->threads,
         .jobs_open = jobs.open,
         .jobs_kept = jobs.over,
         .jobs_bytes = jobs.bytes,
+        .store_up = bw_jobs_reachable(service->jobs),
         .uptime_s = (bw_now_ms() - service->started_ms) / 1e3,
     };
     struct bw_buf text = {0};
@@ -107,7 +108,7 @@ static void handle_capabilities(struct bw_service *service, struct bw_exchange *
     const struct bw_config *config = service->config;
     const struct bw_features features = {.keys = *config->keys_file,
                                          .webhooks = *config->webhook_allow,
-                                         .durable_jobs = *config->jobs_dir};
+                                         .durable_jobs = *config->jobs};
     bw_cards_capabilities(service, x, config->jobs_keep_s, features);
 }
 

@@ -11,6 +11,7 @@
 #include "server/record_dir.h"
 
 #include <assert.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
@@ -324,20 +325,25 @@ int bw_store_add(struct bw_store *store, const struct bw_record *record, bw_stor
     return BW_OK;
 }
 
-static void take_end(struct entry *e, const struct bw_store_end *end)
+void bw_store_end_enter(const struct bw_store_end *end, struct bw_record *r)
 {
-    struct bw_record *r = &e->record;
     r->outcome = end->outcome;
     r->finished_s = end->finished_s;
     r->result = end->result;
     r->picture_count = end->picture_count;
     for (int i = 0; i < end->picture_count; i++) {
         struct bw_record_picture *p = &r->pictures[i];
-        e->bytes[i] = end->pictures[i].bytes;
         p->size_bytes = end->pictures[i].size_bytes;
-        strncpy(p->media_type, end->pictures[i].media_type, sizeof p->media_type - 1);
-        bw_digest(e->bytes[i], p->size_bytes, p->etag);
+        snprintf(p->media_type, sizeof p->media_type, "%s", end->pictures[i].media_type);
+        bw_digest(end->pictures[i].bytes, p->size_bytes, p->etag);
     }
+}
+
+static void take_end(struct entry *e, const struct bw_store_end *end)
+{
+    bw_store_end_enter(end, &e->record);
+    for (int i = 0; i < end->picture_count; i++)
+        e->bytes[i] = end->pictures[i].bytes;
 }
 
 int bw_store_finish(struct bw_store *store, const char *owner, const char *id,

@@ -80,6 +80,9 @@ struct bw_store_end {
     } pictures[BW_RECORD_PICTURES];
 };
 
+/* Enter it in a record, which points to the same result from now on. */
+void bw_store_end_enter(const struct bw_store_end *end, struct bw_record *record);
+
 /* Finish an open record whose addition is saved; takes over result and bytes, also on failure. It
  * is found as finished from now on. If it cannot be written (`saved` says so) it is kept in memory
  * with its pictures: a restart finds it unfinished. BW_ENOTFOUND: there is no such open record (and

@@ -13,6 +13,7 @@ import time
 import unittest
 
 import contract
+from redis_server import Redis
 from support import BUILD, ENDLESS, JSON, POMOLOGY, QUICK, Client, Server, ServerCase, ask, wait_until
 
 BODIES = {"/v1/generate": QUICK,
@@ -189,13 +190,13 @@ def not_yet(q):
 def no_place_yet(q):
     """The queue is shorter than when the job was admitted."""
     with tempfile.TemporaryDirectory() as folder:
-        former = Server("--jobs-dir", folder, "--queue", 64)
+        former = Server("--jobs", folder, "--queue", 64)
         for i in range(3):
             ask(former, "PUT", f"/v1/jobs/{i}", ENDLESS)
         q.have_job(ENDLESS, done=False, server=former)
         former.signal(signal.SIGKILL)
         former.stop(-signal.SIGKILL)
-        server = q.start("--jobs-dir", folder, "--queue", 8)
+        server = q.start("--jobs", folder, "--queue", 8)
         answer = q.send(server)
         for job in (0, 1, 2, q.job):
             ask(server, "DELETE", f"/v1/jobs/{job}")
@@ -255,7 +256,24 @@ def internal(q):
 def no_place(q):
     """The directory where jobs are kept is gone."""
     with tempfile.TemporaryDirectory() as folder:
-        server = q.start("--jobs-dir", folder)
+        server = q.start("--jobs", folder)
+    return q.send(server)
+
+
+def store_away(q):
+    """Jobs are kept in a Redis, and there is none."""
+    return q.send(q.start("--jobs", "redis://127.0.0.1:1"))
+
+
+def damaged(q):
+    """Jobs are kept in a Redis, and somebody has been at them."""
+    redis = Redis()
+    q.case.addCleanup(redis.stop)
+    server = q.start("--jobs", redis.start().url())
+    server.wait_for_log("event=redis-up")
+    q.have_job(server=server)
+    key = hashlib.sha256(f"\n{q.job}".encode()).hexdigest()
+    redis.ask("HSET", f"brickwork:job:{key}", "head", "x")
     return q.send(server)
 
 
@@ -335,6 +353,10 @@ PARTICULAR = {("put", "/v1/jobs/{id}", 200): job_twice,
               ("get", "/assets/{name}", 200): asset,
               ("get", "/assets/{name}", 304): asset_not_modified,
               ("put", "/v1/jobs/{id}", 500): no_place,
+              **{(method, path, 503): store_away
+                 for method, path in (("get", "/v1/jobs/{id}"), ("delete", "/v1/jobs/{id}"),
+                                      ("get", "/v1/jobs/{id}/events"), ("get", "/v1/jobs/{id}/images/{i}"))},
+              **{("get", f"/v1/jobs/{{id}}{part}", 500): damaged for part in ("", "/events", "/images/{i}")},
               ("options", "/{path}", 401): unauthorized_elsewhere,
               ("options", "/{path}", 204): allowed_elsewhere,
               ("options", "/{path}", 405): not_allowed_elsewhere}

@@ -19,7 +19,7 @@ class TestDirectory(JobCase):
 
     def test_finished_before_it_stops(self):
         folder = self.folder()
-        server = self.start("--jobs-dir", folder)
+        server = self.start("--jobs", folder)
         for i in range(4):
             self.admit(f"j{i}", {**WORK, "seed": i}, server)
         with Client(server) as client:
@@ -27,7 +27,7 @@ class TestDirectory(JobCase):
             server.signal()
             self.assertEqual(client.receive().status, 200)
         server.stop()
-        again = self.start("--jobs-dir", folder)
+        again = self.start("--jobs", folder)
         for i in range(4):
             self.assertEqual(self.state(f"j{i}", again)["status"], "completed")
             self.assertEqual(self.pictures(f"j{i}", again), self.made_anew({**WORK, "seed": i}, again))
@@ -47,7 +47,7 @@ class TestDirectory(JobCase):
     def test_killed(self):
         """What was admitted is made after all, as it would have been; what was finished is there."""
         folder = self.folder()
-        server = self.start("--jobs-dir", folder, *ONE_BY_ONE)
+        server = self.start("--jobs", folder, *ONE_BY_ONE)
         self.admit("done", WORK, server)
         done = self.over("done", server)
         pictures = self.pictures("done", server)
@@ -61,7 +61,7 @@ class TestDirectory(JobCase):
         wait_until(lambda: self.get("keyed", server=server).status == 200, "the job")
         self.kill(server)
         keyed_one.close()
-        again = self.start("--jobs-dir", folder, *ONE_BY_ONE)
+        again = self.start("--jobs", folder, *ONE_BY_ONE)
         self.assertEqual((self.state("done", again), self.pictures("done", again)), (done, pictures))
         for job, before in admitted.items():
             state = self.over(job, again)
@@ -75,14 +75,14 @@ class TestDirectory(JobCase):
         self.assertEqual(response.body, self.made_anew(QUICK, again)[0])
         again.wait_for_pictures(0)
         again.stop()
-        third = self.start("--jobs-dir", folder)
+        third = self.start("--jobs", folder)
         self.assertEqual(third.metrics()["admissions_total{decision=\"admitted\"}"], 0)
         for job in ("done", "keyed", *bodies):
             self.assertEqual(self.state(job, third)["status"], "completed")
 
     def test_deleted_stays_deleted(self):
         folder = self.folder()
-        server = self.start("--jobs-dir", folder)
+        server = self.start("--jobs", folder)
         self.admit("over", QUICK, server)
         self.over("over", server)
         self.admit("running", LONG, server)
@@ -97,12 +97,12 @@ class TestDirectory(JobCase):
         models, folder = pathlib.Path(self.folder()), self.folder()
         for name in ("tiny-pg-32", "tiny-u-32"):
             shutil.copy(ROOT / f"tests/models/{name}.safetensors", models)
-        server = self.start("--jobs-dir", folder, model=models)
+        server = self.start("--jobs", folder, model=models)
         self.admit("b", {**QUICK, "model": "tiny-pg-32"}, server)
         self.over("b", server)
         self.admit("a", {**LONG, "model": "tiny-u-32"}, server)  # when it is saved, the end of b is
         self.kill(server)
-        again = self.start("--jobs-dir", folder)
+        again = self.start("--jobs", folder)
         job = self.over("a", again, "failed")
         problem = job["problem"]
         self.assertEqual((problem["type"], problem["status"], problem["errors"][0]["pointer"]),
@@ -116,12 +116,12 @@ class TestDirectory(JobCase):
     def test_more_than_find_a_place(self):
         """With a shorter queue than before the rest waits, in the order it came."""
         folder = self.folder()
-        server = self.start("--jobs-dir", folder, *ONE_BY_ONE)
+        server = self.start("--jobs", folder, *ONE_BY_ONE)
         names, body = [f"j{i}" for i in range(6)], {**ENDLESS, "size": "32x32"}
         for job in names:
             self.admit(job, body, server)
         self.kill(server)
-        again = self.start("--jobs-dir", folder, "--queue", 8, "--batch", 1)
+        again = self.start("--jobs", folder, "--queue", 8, "--batch", 1)
         def waits(job):
             stream = Stream(again, "GET", f"/v1/jobs/{job}/events")
             stream.client.close()
@@ -144,7 +144,7 @@ class TestDirectory(JobCase):
         with tempfile.NamedTemporaryFile() as file:
             for path in (file.name, "/nonexistent/jobs"):
                 result = run_program(SERVER, "--model", TINY, "--listen", "127.0.0.1:0",
-                                     "--jobs-dir", path)
+                                     "--jobs", path)
                 self.assertEqual(result.returncode, 1)
                 self.assertEqual(result.stderr.count("\n"), 1, result.stderr)
                 self.assertIn("event=cannot-start", result.stderr)
@@ -152,8 +152,8 @@ class TestDirectory(JobCase):
 
     def test_two_servers(self):
         folder = self.folder()
-        server = self.start("--jobs-dir", folder)
-        result = run_program(SERVER, "--model", TINY, "--listen", "127.0.0.1:0", "--jobs-dir", folder)
+        server = self.start("--jobs", folder)
+        result = run_program(SERVER, "--model", TINY, "--listen", "127.0.0.1:0", "--jobs", folder)
         self.assertEqual(result.returncode, 1)
         self.assertIn("another server works there", result.stderr)
         self.admit("a", QUICK, server)
@@ -166,7 +166,7 @@ class TestDirectory(JobCase):
 
     def test_jobs_that_cannot_be_saved(self):
         folder = self.folder()
-        server = self.start("--jobs-dir", folder)
+        server = self.start("--jobs", folder)
         self.admit("before", WORK, server)
         pictures = (self.over("before", server), self.pictures("before", server))
         self.limit(server, 0)
@@ -180,14 +180,14 @@ class TestDirectory(JobCase):
         self.admit("a", QUICK, server)
         self.over("a", server)
         server.stop()
-        again = self.start("--jobs-dir", folder)
+        again = self.start("--jobs", folder)
         self.assertEqual((self.state("before", again), self.pictures("before", again)), pictures)
         self.assertEqual(self.state("a", again)["status"], "completed")
 
     def test_ends_that_cannot_be_saved(self):
         """They are served while the process lives, and made again by the next."""
         folder = self.folder()
-        server = self.start("--jobs-dir", folder, *ONE_BY_ONE)
+        server = self.start("--jobs", folder, *ONE_BY_ONE)
         blocker = self.block(server)
         self.admit("a", LOW, server)
         self.limit(server, 0)
@@ -196,20 +196,20 @@ class TestDirectory(JobCase):
         pictures = self.pictures("a", server)
         server.wait_for_log("event=job-not-saved")
         server.stop()
-        again = self.start("--jobs-dir", folder)
+        again = self.start("--jobs", folder)
         self.over("a", again)
         self.assertEqual(self.pictures("a", again), pictures)
 
     def test_start_that_fails_late(self):
         """The jobs were looked at already, and some of them forgotten."""
         folder = self.folder()
-        server = self.start("--jobs-dir", folder)
+        server = self.start("--jobs", folder)
         for i in range(3):
             self.admit(f"j{i}", {"steps": 1, "size": "512x512", "solver": "euler", "format": "png",
                                  "seed": i}, server)
             self.over(f"j{i}", server)
         server.stop()
-        result = run_program(SERVER, "--model", TINY, "--listen", "127.0.0.1:0", "--jobs-dir", folder,
+        result = run_program(SERVER, "--model", TINY, "--listen", "127.0.0.1:0", "--jobs", folder,
                              "--jobs-bytes", 1 << 20, "--webhook-allow", "a.example")
         self.assertEqual(result.returncode, 1, result.stderr)
         self.assertIn("event=cannot-start", result.stderr)

@@ -292,7 +292,7 @@ class TestCapabilities(ServerCase):
         self.assertEqual(limits, {"pictures": 8, "steps": 256, "guidance": 20, "area": 262144,
                                   "body_bytes": 2000, "deadline_ms": 3600000, "partial_images": 8,
                                   "queue": 256, "queue_ms": 3600000, "keep_jobs_s": 7})
-        self.assertEqual(said("--jobs-dir", folder.name)[0], {**off, "durable_jobs": True})
+        self.assertEqual(said("--jobs", folder.name)[0], {**off, "durable_jobs": True})
         secret = pathlib.Path(folder.name, "secret")
         secret.write_text("s" * 32)
         hooks = said("--webhook-allow", "a.example", "--webhook-secret-file", secret)

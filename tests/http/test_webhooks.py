@@ -154,13 +154,13 @@ class TestDelivery(WebhookCase):
         receiver = self.receiver()
         with tempfile.TemporaryDirectory() as folder:
             allow = f"127.0.0.1:{receiver.port}"
-            server = Server("--jobs-dir", folder, "--webhook-allow", allow, "--webhook-secret-file",
+            server = Server("--jobs", folder, "--webhook-allow", allow, "--webhook-secret-file",
                             self.secret_file())
             ask(server, "PUT", "/v1/jobs/a", {**ENDLESS, "steps": 8, "n": 2, "webhook": receiver.url})
             ask(server, "PUT", "/v1/jobs/b", {**ENDLESS, "n": 1, "size": "128x128", "webhook": receiver.url})
             server.process.kill()
             server.wait()
-            again = self.start(allow, "--jobs-dir", folder, "--max-area", 96 * 96)
+            again = self.start(allow, "--jobs", folder, "--max-area", 96 * 96)
             told = sorted((self.verified(receiver.next()) for _ in range(2)), key=lambda job: job["id"])
             self.assertEqual([(job["id"], job["status"]) for job in told],
                              [("a", "completed"), ("b", "failed")])

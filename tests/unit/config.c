@@ -8,7 +8,7 @@
 
 #include <unistd.h>
 
-enum { SETTINGS = 28, QUEUE = 7 /* its place among them */ };
+enum { SETTINGS = 29, QUEUE = 7 /* its place among them */ };
 
 /* The flags as main() passes them; NULL ends them. */
 static int read_config(struct bw_config *config, struct bw_err *err, const char *const *flags)
@@ -34,7 +34,8 @@ static void defaults(void)
     CHECK(c.workers == 1 && c.threads == 0 && c.batch == 16 && c.queue == 256);
     CHECK_INT(c.precision, BW_PRECISION_AUTO);
     CHECK(c.max_area == 262144 && c.log_level == BW_LOG_INFO && c.log_format == BW_LOG_LOGFMT);
-    CHECK(!*c.jobs_dir && c.jobs_keep_s == 3600 && c.jobs_bytes == 268435456);
+    CHECK(!*c.jobs && c.jobs_lease_ms == 15000 && c.jobs_keep_s == 3600 &&
+          c.jobs_bytes == 268435456);
     CHECK(!*c.webhook_allow && !*c.webhook_secret_file && c.comments == 1);
     CHECK(!*c.admin_listen && !*c.keys_file && !*c.trusted_proxies && !*c.cors_origins);
     CHECK(!c.help && !c.version && !c.check_only);
@@ -244,6 +245,23 @@ static void odd_paths_read_back(void)
     check_shown("/tmp/model #1.safetensors");
 }
 
+static void a_password_is_not_shown(void)
+{
+    struct bw_config c;
+    struct bw_err err = {0};
+    struct bw_buf text = {0};
+    CHECK(READ(&c, NULL, "--jobs", "redis://u:sesame@h:1/2", "--jobs-lease-ms", "3000") == BW_OK);
+    CHECK_TEXT(c.jobs, "redis://u:sesame@h:1/2");
+    CHECK_INT(c.jobs_lease_ms, 3000);
+    bw_config_show(&c, &text);
+    CHECK_HOLDS(text.data, "jobs = redis://u:***@h:1/2\n");
+    CHECK(!strstr(text.data, "sesame"));
+    bw_buf_release(&text);
+    CHECK_INT(READ(&c, &err, "--jobs", "rediss://u:sesame@h"), BW_ERANGE);
+    CHECK_HOLDS(err.message, "command line: jobs: rediss:// (TLS)");
+    CHECK(!strstr(err.message, "sesame"));
+}
+
 static void help_names_every_setting(void)
 {
     struct bw_config c = bw_config_default();
@@ -317,6 +335,7 @@ int main(void)
                                               TEST(precisions),
                                               TEST(shown_settings_read_back),
                                               TEST(odd_paths_read_back),
+                                              TEST(a_password_is_not_shown),
                                               TEST(help_names_every_setting),
                                               TEST(options)};
     return CHECK_RUN("config", tests);

@@ -36,6 +36,7 @@ static struct bw_buf rendered(const char *model)
                                      .jobs_open = 3,
                                      .jobs_kept = 4,
                                      .jobs_bytes = (size_t)5 << 32,
+                                     .store_up = 1,
                                      .uptime_s = 1.5};
     bw_metrics_render(&metrics, &gauges, &text);
     return text;
@@ -173,6 +174,7 @@ static void counters_count(void)
     CHECK_NEAR(number_of(t, "\nbrickwork_streams "), 2, 0);
     CHECK_NEAR(number_of(t, "\nbrickwork_stored_jobs{state=\"open\"} "), 3, 0);
     CHECK_NEAR(number_of(t, "\nbrickwork_stored_jobs{state=\"kept\"} "), 4, 0);
+    CHECK_NEAR(number_of(t, "\nbrickwork_job_store_up "), 1, 0);
     CHECK_NEAR(number_of(t, "\nbrickwork_stored_jobs_bytes "), 5.0 * (1ll << 32), 0);
     CHECK_NEAR(number_of(t, "bricks_total{brick=\"0\",action=\"run\"} "), 2, 0);
     CHECK_NEAR(number_of(t, "bricks_total{brick=\"2\",action=\"skipped\"} "), 1, 0);
@@ -214,6 +216,7 @@ static void ends_are_counted(void)
     bw_metrics_job(&metrics, BW_DONE);
     bw_metrics_job(&metrics, BW_DONE);
     bw_metrics_job(&metrics, BW_CANCELLED);
+    bw_metrics_lease(&metrics, BW_LEASE_LOST);
     bw_metrics_webhook(&metrics, BW_RETRIED);
     bw_metrics_webhook(&metrics, BW_DELIVERED);
     bw_metrics_webhook(NULL, BW_DELIVERED);
@@ -221,6 +224,8 @@ static void ends_are_counted(void)
     CHECK_NEAR(number_of(text.data, "_jobs_total{outcome=\"done\"} "), 2, 0);
     CHECK_NEAR(number_of(text.data, "_jobs_total{outcome=\"failed\"} "), 0, 0);
     CHECK_NEAR(number_of(text.data, "_jobs_total{outcome=\"cancelled\"} "), 1, 0);
+    CHECK_NEAR(number_of(text.data, "_job_leases_total{fate=\"claimed\"} "), 0, 0);
+    CHECK_NEAR(number_of(text.data, "_job_leases_total{fate=\"lost\"} "), 1, 0);
     CHECK_NEAR(number_of(text.data, "_webhooks_total{outcome=\"delivered\"} "), 1, 0);
     CHECK_NEAR(number_of(text.data, "_webhooks_total{outcome=\"retried\"} "), 1, 0);
     CHECK_NEAR(number_of(text.data, "_webhooks_total{outcome=\"dropped\"} "), 0, 0);
