@@ -300,6 +300,8 @@ static bool begin(struct bw_crew *crew, const struct bw_fleet_answer *answer)
     }
     r->stored = true;
     r->renewed_ms = bw_now_ms();
+    if (answer->trace)
+        bw_trace_context_parse(answer->trace, &r->trace);
     if (answer->takes > 1)
         bw_metrics_lease(&crew->service->metrics, BW_LEASE_CLAIMED);
     if (o) {
@@ -401,7 +403,8 @@ void bw_crew_promise(struct bw_crew *crew, struct bw_order *order, const struct 
     r->promised_context = context;
     r->calls++;
     bw_fleet_add(crew->fleet, record, order->request.priority,
-                 order->request.count * order->jobs[0].plan.steps, &r->lease, on_promised, r);
+                 order->request.count * order->jobs[0].plan.steps, trace, &r->lease, on_promised,
+                 r);
 }
 
 /* ---- life ---- */

@@ -409,6 +409,11 @@ static void answer_known(struct ask *a, const struct bw_fleet_answer *answer, bo
 static void on_added(void *context, const struct bw_fleet_answer *answer)
 {
     struct ask *a = context;
+    struct bw_metrics *metrics = &a->desk->service->metrics;
+    if (answer->said == BW_FLEET_FULL)
+        bw_metrics_admission(metrics, BW_TURNED_AWAY_FULL);
+    else if (answer->said == BW_FLEET_DONE && a->request.deadline_ms <= 0) // else it was counted
+        bw_metrics_admission(metrics, BW_TAKEN);
     if (a->exchange && !refuse(a->exchange, answer))
         answer_known(a, answer, answer->said == BW_FLEET_DONE);
     free(a);
@@ -439,7 +444,8 @@ static bool make(struct ask *a)
         bw_crew_promise(a->desk->crew, o, &record, &bw_exchange_caller(a->exchange)->trace,
                         on_added, a);
     else
-        bw_fleet_add(a->desk->fleet, &record, a->request.priority, steps, NULL, on_added, a);
+        bw_fleet_add(a->desk->fleet, &record, a->request.priority, steps,
+                     &bw_exchange_caller(a->exchange)->trace, NULL, on_added, a);
     free(record.body);
     return true;
 }

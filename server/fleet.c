@@ -27,6 +27,8 @@
  * out: to add again finds the job known, to take again finds another (and the lease of the first
  * runs out), to finish again finds the own token as `finisher`.
  *
+ * Only the clock of Redis counts, in leases as in times to forget; those of replicas may differ.
+ *
  * What is found in Redis is not trusted: records are parsed as those of a directory are, pictures
  * checked against their digest. One consumer serves for all replicas, since tokens tell them apart;
  * so none is left behind by a replica that is gone. */
@@ -71,8 +73,9 @@ struct bw_fleet {
 #define SCRIPT                                                                                    \
     "local job, events, gone = KEYS[1], KEYS[2], KEYS[3] "                                        \
     "local function answer(said, key) "                                                           \
-    "  local r = redis.call('HMGET', job, 'head', 'size', 'step', 'steps', 'takes') "             \
-    "  return {said, r[1] or '', r[2] or '0', r[3] or '0', r[4] or '0', r[5] or '0', key or ''} " \
+    "  local r = redis.call('HMGET', job, 'head', 'size', 'step', 'steps', 'takes', 'trace') "    \
+    "  return {said, r[1] or '', r[2] or '0', r[3] or '0', r[4] or '0', r[5] or '0', key or '', " \
+    "          r[6] or ''} "                                                                      \
     "end "                                                                                        \
     "local function missing() "                                                                   \
     "  if redis.call('EXISTS', gone) == 1 then return {'gone'} end "                              \
@@ -94,7 +97,7 @@ struct bw_fleet {
     "  if r[2] ~= token then return {'lost'} end "                                                \
     "end "
 
-/* KEY, head, size, steps, most, token or '', queue */
+/* KEY, head, size, steps, most, token or '', queue, trace */
 static const char add_script[] = SCRIPT
     "if redis.call('HEXISTS', job, 'head') == 1 then return answer('known') end "
     "local queue, open = ARGV[7], 0 "
@@ -104,7 +107,7 @@ static const char add_script[] = SCRIPT
     "local entry = redis.call('XADD', queue, '*', 'key', ARGV[1]) "
     "redis.call('DEL', job, events, gone) "
     "redis.call('HSET', job, 'head', ARGV[2], 'size', ARGV[3], 'step', '0', 'steps', ARGV[4], "
-    "           'takes', '0', 'queue', queue, 'entry', entry) "
+    "           'takes', '0', 'queue', queue, 'entry', entry, 'trace', ARGV[8]) "
     "if ARGV[6] == '' then redis.call('PUBLISH', '" NEWS "', 'q') return answer('done') end "
     "redis.call('XREADGROUP', 'GROUP', 'replicas', 'replica', 'COUNT', 1, 'STREAMS', queue, '>') "
     "redis.call('HSET', job, 'holder', ARGV[6], 'takes', '1') "
@@ -115,7 +118,7 @@ static const char find_script[] =
     SCRIPT "if redis.call('HEXISTS', job, 'head') == 0 then return missing() end "
            "local a = answer('done') "
            "if ARGV[1] ~= '' then "
-           "  a[8] = redis.call('XRANGE', events, ARGV[1] .. '-0', '+', 'COUNT', ARGV[2]) "
+           "  a[9] = redis.call('XRANGE', events, ARGV[1] .. '-0', '+', 'COUNT', ARGV[2]) "
            "end "
            "return a";
 
@@ -261,8 +264,8 @@ static void read_record(struct bw_fleet_answer *a, const struct redisReply *repl
         a->record = record;
 }
 
-/* Everything a script may answer is a list: what it says, head, size, step, steps, takes, KEY and
- * events, as far as there is something to say. */
+/* Everything a script may answer is a list: what it says, head, size, step, steps, takes, KEY,
+ * trace and events, as far as there is something to say. */
 static void read_answer(struct bw_fleet *f, const struct redisReply *reply,
                         struct bw_fleet_answer *a, struct bw_record *record)
 {
@@ -281,7 +284,8 @@ static void read_answer(struct bw_fleet *f, const struct redisReply *reply,
     a->step = bw_reply_int(bw_reply_at(reply, 3));
     a->steps = bw_reply_int(bw_reply_at(reply, 4));
     a->takes = bw_reply_int(bw_reply_at(reply, 5));
-    a->events = bw_reply_at(reply, 7);
+    a->trace = bw_reply_text(bw_reply_at(reply, 7), NULL);
+    a->events = bw_reply_at(reply, 8);
     read_record(a, reply, record);
 }
 
@@ -355,13 +359,16 @@ static void be_away(bw_fleet_fn *fn, void *context)
 }
 
 void bw_fleet_add(struct bw_fleet *f, const struct bw_record *record, int priority, int steps,
-                  const struct bw_lease *lease, bw_fleet_fn *fn, void *context)
+                  const struct bw_trace_context *trace, const struct bw_lease *lease,
+                  bw_fleet_fn *fn, void *context)
 {
+    char traceparent[BW_TRACEPARENT_CHARS];
     static const int queue_of[] = {
         [BW_PRIORITY_LOW] = LOW, [BW_PRIORITY_NORMAL] = NORMAL, [BW_PRIORITY_HIGH] = HIGH};
     char key[BW_SHA256_CHARS], size[NUMBER_CHARS], n[NUMBER_CHARS], most[NUMBER_CHARS];
     struct bw_buf head = {0};
     bw_record_key(record->owner, record->id, key);
+    bw_trace_context_render(trace, traceparent);
     bw_record_write(record, &head);
     if (head.failed) {
         bw_buf_release(&head);
@@ -376,8 +383,9 @@ void bw_fleet_add(struct bw_fleet *f, const struct bw_record *record, int priori
         number(f->settings.most_open, most),
         word(lease ? lease->token : ""),
         word(queues[lease ? PROMISED : queue_of[priority]]),
+        word(traceparent),
     };
-    run(f, add_script, key, arguments, 7, fn, context);
+    run(f, add_script, key, arguments, 8, fn, context);
     bw_buf_release(&head);
 }
 

@@ -10,6 +10,7 @@
 #include "server/loop.h"
 #include "server/record.h"
 #include "server/store.h"
+#include "server/trace_context.h"
 
 struct bw_fleet;
 struct redisReply;
@@ -57,6 +58,7 @@ struct bw_fleet_answer {
     int step, steps;                // of all its pictures together: done, and to do
     int takes;                      // how often it was taken, this time included
     char key[BW_SHA256_CHARS];      // of that job; "" if none was meant
+    const char *trace;              // of the request that made it: a traceparent, or anything
     const struct redisReply *events;
 };
 
@@ -73,10 +75,11 @@ void bw_fleet_lease(struct bw_fleet *fleet, const char *owner, const char *id,
                     struct bw_lease *lease);
 
 /* Add an open record: whose id, owner, fingerprint, created_s and body count. It waits in the queue
- * of its `priority` (of api/request.h) for whoever takes it, or, with a lease, is taken. Done,
- * known (with what is known) or full. */
+ * of its `priority` (of api/request.h) for whoever takes it, or, with a lease, is taken. `trace`:
+ * of the request. Done, known (with what is known) or full. */
 void bw_fleet_add(struct bw_fleet *fleet, const struct bw_record *record, int priority, int steps,
-                  const struct bw_lease *lease, bw_fleet_fn *fn, void *context);
+                  const struct bw_trace_context *trace, const struct bw_lease *lease,
+                  bw_fleet_fn *fn, void *context);
 
 /* A job, and its events after the first `after` (-1: none are wanted), not more than
  * BW_FLEET_EVENTS of them. Done, absent, gone or damaged. */

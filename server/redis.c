@@ -31,6 +31,7 @@ struct bw_redis {
     redisAsyncContext *link; // NULL: there is none
     struct bw_timer *timer;
     int pause_ms, unanswered;
+    unsigned attempts;
     char numeric[NUMERIC_CHARS]; // the address; "" if the name was not resolved
     char trouble[160];           // why there is no connection
 };
@@ -249,6 +250,17 @@ static void on_connect(const redisAsyncContext *link, int status)
 
 /* ---- connecting ---- */
 
+/* Of several addresses each has its turn: Redis may listen on the IPv4 one of a name alone. */
+static const struct addrinfo *one_of(const struct addrinfo *found, unsigned attempt)
+{
+    unsigned count = 0;
+    for (const struct addrinfo *a = found; a; a = a->ai_next)
+        count++;
+    for (attempt %= count; attempt; attempt--)
+        found = found->ai_next;
+    return found;
+}
+
 static void resolve(void *context)
 {
     struct bw_redis *r = context;
@@ -256,9 +268,11 @@ static void resolve(void *context)
     struct addrinfo *found = NULL;
     int failed = getaddrinfo(r->url.host, NULL, &wanted, &found);
     r->numeric[0] = '\0';
-    if (!failed)
-        failed = getnameinfo(found->ai_addr, found->ai_addrlen, r->numeric, sizeof r->numeric, NULL,
-                             0, NI_NUMERICHOST);
+    if (!failed) {
+        const struct addrinfo *one = one_of(found, r->attempts++);
+        failed = getnameinfo(one->ai_addr, one->ai_addrlen, r->numeric, sizeof r->numeric, NULL, 0,
+                             NI_NUMERICHOST);
+    }
     if (failed) {
         r->numeric[0] = '\0';
         snprintf(r->trouble, sizeof r->trouble, "%s", gai_strerror(failed));

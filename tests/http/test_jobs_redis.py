@@ -9,12 +9,14 @@ import unittest
 
 from jobs import ASYNC, DONE, LAST_ID, LONG, WORK, JobCase, Stream, keyed, parse
 from redis_server import Redis
-from support import JSON, QUICK, SERVER, TINY, Client, Server, ask, run_program, wait_until
+from support import BUILD, JSON, QUICK, SERVER, TINY, Client, Server, ask, run_program, wait_until
 from test_webhooks import Receiver, SECRET
 
 LEASE = ("--jobs-lease-ms", 3000)
 ALONE = ("--workers", 1, "--batch", 1)
-SOME = {"steps": 64, "size": "96x96", "seed": 1, "solver": "heun"}  # seconds, so that much may happen
+# Seconds, so that much may happen meanwhile; sanitizers make the arithmetic many times slower.
+STEPS = 12 if BUILD.name in ("asan", "tsan") else 64
+SOME = {"steps": STEPS, "size": "64x64" if STEPS == 12 else "96x96", "seed": 1, "solver": "heun"}
 JOBS_DONE = 'jobs_total{outcome="done"}'
 CLAIMED, LOST = 'job_leases_total{fate="claimed"}', 'job_leases_total{fate="lost"}'
 
@@ -142,7 +144,7 @@ class TestReplicas(FleetCase):
         self.assertEqual(resumed.rest(), events[0][3:])
         kinds = [name for _, name, _ in events[0]]
         self.assertEqual([kinds.count(kind) for kind in ("queued", "progress", "partial", "completed")],
-                         [1, 64, 2, 1])
+                         [1, STEPS, 2, 1])
         self.assertEqual(events[0][-1], (LAST_ID, "completed", self.state("one", other)))
         wait_until(lambda: other.metrics()["streams"] == 0, "the end of the streams")
 
@@ -229,6 +231,21 @@ class TestReplicas(FleetCase):
         self.over("yes", b)
         self.assertEqual(self.pictures("yes", b), self.made_anew(self.state("yes", b)["request"], b))
 
+    def test_trace(self):
+        """The trace of a request goes with its job, to whoever runs it."""
+        redis = self.redis()
+        a, b = self.replica(redis, *ALONE), self.replica(redis, *ALONE)
+        self.fill(a)
+        trace = "0af7651916cd43dd8448eb211c80319c"
+        response = self.put("one", QUICK, a, {**JSON, "traceparent": f"00-{trace}-b7ad6b7169203331-01"})
+        self.assertEqual(response.status, 201)
+        self.over("one", b)
+        lines = [line for server in (a, b) for line in server.lines if "event=job-over id=one" in line]
+        self.assertEqual(len(lines), 1)
+        self.assertIn(f"trace={trace}", lines[0])
+        self.assertEqual(self.count('admissions_total{decision="admitted"}', a, b), 3)
+        self.empty(a)
+
     def test_keys_do_not_see_each_other(self):
         redis = self.redis()
         path = self.folder() + "/keys"
@@ -274,7 +291,7 @@ class TestAccidents(FleetCase):
         seen = [stream.next() for _ in range(8)]
         self.kill(held)
         events = seen + stream.rest()
-        self.assertEqual([number for number, _, _ in events], [*range(1, 66), LAST_ID])
+        self.assertEqual([number for number, _, _ in events], [*range(1, STEPS + 2), LAST_ID])
         self.assertEqual([name for _, name, _ in events].count("completed"), 1)
         state = self.check_once("one", receiver, SOME, other, third)
         self.assertEqual(events[-1][2], state)
@@ -284,7 +301,7 @@ class TestAccidents(FleetCase):
         """Whatever was promised is made, each once."""
         redis = self.redis()
         a, b = self.replica(redis, *ALONE), self.replica(redis, *ALONE)
-        body = {**SOME, "steps": 16}
+        body = {**SOME, "steps": STEPS // 4}
         jobs = [f"job-{i}" for i in range(8)]
         for job in jobs:
             self.admit(job, body, a)
@@ -319,7 +336,7 @@ class TestAccidents(FleetCase):
         """What it has taken it finishes; what waits is left to others; streams go on elsewhere."""
         redis = self.redis()
         a = self.replica(redis, *ALONE)
-        body, jobs = {**SOME, "steps": 16}, [f"job-{i}" for i in range(6)]
+        body, jobs = {**SOME, "steps": STEPS // 4}, [f"job-{i}" for i in range(6)]
         for job in jobs:
             self.admit(job, body, a)
         stream = Stream(a, "GET", "/v1/jobs/job-5/events")
@@ -367,7 +384,7 @@ class TestAccidents(FleetCase):
         held.wait_for_pictures(0)  # made meanwhile
         redis.start()
         events = [seen, *stream.rest()]
-        self.assertEqual([number for number, _, _ in events], [*range(1, 66), LAST_ID])
+        self.assertEqual([number for number, _, _ in events], [*range(1, STEPS + 2), LAST_ID])
         self.over("one", other)
         for server in (a, b):
             wait_until(lambda s=server: s.metrics()["job_store_up"] == 1, "the connection")
@@ -395,7 +412,7 @@ class TestAccidents(FleetCase):
     def test_redis_comes_late(self):
         redis = Redis()
         self.addCleanup(redis.stop)
-        server = self.start("--jobs", redis.url(), *LEASE)
+        server = self.start("--jobs", redis.url().replace("127.0.0.1", "localhost"), *LEASE)
         server.wait_for_log("event=redis-down .*reason=")
         self.unreachable(self.put("one", QUICK, server))
         redis.start()
