@@ -234,8 +234,9 @@ class TestReplicas(FleetCase):
     def test_trace(self):
         """The trace of a request goes with its job, to whoever runs it."""
         redis = self.redis()
-        a, b = self.replica(redis, *ALONE), self.replica(redis, *ALONE)
+        a = self.replica(redis, *ALONE)
         self.fill(a)
+        b = self.replica(redis, *ALONE)
         trace = "0af7651916cd43dd8448eb211c80319c"
         response = self.put("one", QUICK, a, {**JSON, "traceparent": f"00-{trace}-b7ad6b7169203331-01"})
         self.assertEqual(response.status, 201)
