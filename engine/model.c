@@ -398,7 +398,15 @@ int bw_model_load(struct bw_model **model, const char *path, const struct bw_ker
     int code = bw_safetensors_open(&st, path, err);
     if (code)
         return code;
-    code = bw_model_read(model, &st, kernels, &reason);
+    struct bw_model *read = NULL;
+    code = bw_model_read(&read, &st, kernels, &reason);
+    if (bw_safetensors_is_torn(&st)) {
+        reason = (struct bw_err){0};
+        code = bw_err_set(&reason, BW_EIO, "it became shorter while it was read");
+        bw_model_free(read);
+    }
+    if (!code)
+        *model = read;
     bw_safetensors_release(&st);
     return code ? bw_err_set(err, code, "%s: %s", path, reason.message) : BW_OK;
 }

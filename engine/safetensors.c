@@ -3,6 +3,8 @@
  * a walk over neighbours. */
 #include "engine/safetensors.h"
 
+#include "engine/mapping.h"
+
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -194,6 +196,14 @@ int bw_safetensors_parse(struct bw_safetensors *st, const void *bytes, size_t si
     return code;
 }
 
+static void unmap(const void *map, size_t size)
+{
+    if (!map)
+        return;
+    bw_mapping_unwatch(map);
+    munmap((void *)map, size);
+}
+
 int bw_safetensors_open(struct bw_safetensors *st, const char *path, struct bw_err *err)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
@@ -214,10 +224,11 @@ int bw_safetensors_open(struct bw_safetensors *st, const char *path, struct bw_e
 
     struct bw_err reason = {0};
     struct bw_safetensors out;
+    if (map)
+        bw_mapping_watch(map, size);
     int code = bw_safetensors_parse(&out, map, size, &reason);
     if (code) {
-        if (map)
-            munmap(map, size);
+        unmap(map, size);
         close(fd);
         return bw_err_set(err, code, "%s: %s", path, reason.message);
     }
@@ -230,12 +241,17 @@ int bw_safetensors_open(struct bw_safetensors *st, const char *path, struct bw_e
 void bw_safetensors_release(struct bw_safetensors *st)
 {
     if (st->mapped) {
-        munmap((void *)st->file, st->file_bytes);
+        unmap(st->file, st->file_bytes);
         close(st->fd);
     }
     free(st->tensors);
     json_decref(st->header);
     *st = (struct bw_safetensors){0};
+}
+
+bool bw_safetensors_is_torn(const struct bw_safetensors *st)
+{
+    return st->mapped && bw_mapping_is_torn(st->file);
 }
 
 bool bw_safetensors_read(const struct bw_safetensors *st, size_t at, size_t count, void *out)

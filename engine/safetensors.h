@@ -49,6 +49,10 @@ int bw_safetensors_parse(struct bw_safetensors *st, const void *bytes, size_t si
 
 void bw_safetensors_release(struct bw_safetensors *st);
 
+/* Was the file cut short since it was opened, and something read that it lost? It was then read as
+ * zeros: what was made of it is worthless. */
+bool bw_safetensors_is_torn(const struct bw_safetensors *st);
+
 /* Copy bytes [at, at + count) of the file, which has them. Of a mapped file no page comes into this
  * process, so a file read in parts never is in memory as a whole; it is faster, too. False: the
  * file cannot be read, or has become shorter. */

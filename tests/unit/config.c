@@ -8,7 +8,7 @@
 
 #include <unistd.h>
 
-enum { SETTINGS = 28, QUEUE = 7 /* its place among them */ };
+enum { SETTINGS = 29, QUEUE = 7 /* its place among them */ };
 
 /* The flags as main() passes them; NULL ends them. */
 static int read_config(struct bw_config *config, struct bw_err *err, const char *const *flags)
@@ -101,6 +101,7 @@ static void bad_values(void)
                                          {"listen", "[]:80"},
                                          {"admin-listen", "9090"},
                                          {"comments", "yes"},
+                                         {"stall-ms", "999"},
                                          {"jobs-keep-s", "0"},
                                          {"jobs-keep-s", "31536001"},
                                          {"jobs-bytes", "1048575"},
