@@ -162,15 +162,22 @@ static int read_tensors(struct bw_safetensors *st, const unsigned char *body, si
     return check_layout(st->tensors, count, body, body_bytes, err);
 }
 
-int bw_safetensors_parse(struct bw_safetensors *st, const void *bytes, size_t size_bytes,
-                         struct bw_err *err)
+static uint64_t header_length(const unsigned char *head)
 {
-    const unsigned char *file = bytes;
+    uint64_t bytes = 0;
+    for (int i = LENGTH_BYTES - 1; i >= 0; i--)
+        bytes = bytes << 8 | head[i];
+    return bytes;
+}
+
+/* `head` is what the file of that many bytes begins with, as far as its header goes; of `file`
+ * itself nothing is read. */
+static int parse(struct bw_safetensors *st, const unsigned char *head, const unsigned char *file,
+                 size_t size_bytes, struct bw_err *err)
+{
     if (size_bytes < LENGTH_BYTES)
         return bw_err_set(err, BW_ESYNTAX, "file is shorter than its 8-byte header length");
-    uint64_t header_bytes = 0;
-    for (int i = LENGTH_BYTES - 1; i >= 0; i--)
-        header_bytes = header_bytes << 8 | file[i];
+    uint64_t header_bytes = header_length(head);
     if (header_bytes > MAX_HEADER_BYTES)
         return bw_err_set(err, BW_ESYNTAX, "header of %llu bytes is absurdly large",
                           (unsigned long long)header_bytes);
@@ -178,8 +185,10 @@ int bw_safetensors_parse(struct bw_safetensors *st, const void *bytes, size_t si
         return bw_err_set(err, BW_ESYNTAX, "header runs past the end of the file");
 
     json_error_t syntax;
-    json_t *header = json_loadb((const char *)file + LENGTH_BYTES, header_bytes,
+    json_t *header = json_loadb((const char *)head + LENGTH_BYTES, header_bytes,
                                 JSON_REJECT_DUPLICATES, &syntax);
+    if (!header && json_error_code(&syntax) == json_error_out_of_memory)
+        return bw_err_set(err, BW_ENOMEM, "out of memory for the header");
     if (!header)
         return bw_err_set(err, BW_ESYNTAX, "header is not JSON: %s", syntax.text);
     struct bw_safetensors out = {.file = file, .file_bytes = size_bytes, .header = header};
@@ -194,6 +203,46 @@ int bw_safetensors_parse(struct bw_safetensors *st, const void *bytes, size_t si
     return code;
 }
 
+int bw_safetensors_parse(struct bw_safetensors *st, const void *bytes, size_t size_bytes,
+                         struct bw_err *err)
+{
+    return parse(st, bytes, bytes, size_bytes, err);
+}
+
+static bool read_at(int fd, size_t at, size_t count, void *out)
+{
+    for (size_t done = 0; done < count;) {
+        ssize_t now = pread(fd, (char *)out + done, count - done, (off_t)(at + done));
+        if (now <= 0)
+            return false;
+        done += (size_t)now;
+    }
+    return true;
+}
+
+/* The first bytes of a file of that size, its header included unless that is too long; NULL and why
+ * if they cannot be read. */
+static unsigned char *read_head(int fd, size_t size_bytes, struct bw_err *err)
+{
+    unsigned char length[LENGTH_BYTES] = {0};
+    size_t count = size_bytes < LENGTH_BYTES ? size_bytes : LENGTH_BYTES;
+    bool read = read_at(fd, 0, count, length);
+    uint64_t header_bytes = header_length(length);
+    if (header_bytes <= MAX_HEADER_BYTES && header_bytes <= size_bytes - count)
+        count += header_bytes;
+    unsigned char *head = malloc(count + 1);
+    if (!head) {
+        bw_err_set(err, BW_ENOMEM, "out of memory for the header");
+    } else if (!read || !read_at(fd, 0, count, head)) {
+        bw_err_set(err, BW_EIO, "the header cannot be read");
+        free(head);
+        head = NULL;
+    }
+    return head;
+}
+
+/* The header is read, not looked at where it is mapped: reading notices if the file becomes
+ * shorter, looking would end the process. */
 int bw_safetensors_open(struct bw_safetensors *st, const char *path, struct bw_err *err)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
@@ -214,7 +263,9 @@ int bw_safetensors_open(struct bw_safetensors *st, const char *path, struct bw_e
 
     struct bw_err reason = {0};
     struct bw_safetensors out;
-    int code = bw_safetensors_parse(&out, map, size, &reason);
+    unsigned char *head = read_head(fd, size, &reason);
+    int code = head ? parse(&out, head, map, size, &reason) : (int)reason.code;
+    free(head);
     if (code) {
         if (map)
             munmap(map, size);
@@ -245,13 +296,7 @@ bool bw_safetensors_read(const struct bw_safetensors *st, size_t at, size_t coun
         memcpy(out, st->file + at, count);
         return true;
     }
-    for (size_t done = 0; done < count;) {
-        ssize_t now = pread(st->fd, (char *)out + done, count - done, (off_t)(at + done));
-        if (now <= 0)
-            return false;
-        done += (size_t)now;
-    }
-    return true;
+    return read_at(st->fd, at, count, out);
 }
 
 const struct bw_tensor *bw_safetensors_find(const struct bw_safetensors *st, const char *name)

@@ -18,7 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST_RECORDS = 16384, WEBHOOK_GRACE_MS = 5000 };
+enum { MOST_RECORDS = 16384, WEBHOOK_GRACE_MS = 5000, CLOCK_JUMP_S = 30 };
 
 struct running {
     struct bw_keeper keeper; // first: a keeper of ours is the running job
@@ -40,7 +40,8 @@ struct bw_jobs {
     struct bw_desk *desk;   // NULL: the store is ours alone
     struct bw_webhook *webhook;
     struct running *running;
-    bool full; // the last of them that was to be restarted found no place
+    bool full;       // the last of them that was to be restarted found no place
+    int64_t clock_s; // what the clock said at the start, and what it has been set by since
 };
 
 /* ---- what a job looks like ---- */
@@ -461,6 +462,7 @@ int bw_jobs_new(struct bw_jobs **out, struct bw_service *service, struct bw_err 
     if (!jobs)
         return bw_err_set(err, BW_ENOMEM, "out of memory");
     jobs->service = service;
+    jobs->clock_s = bw_unix_s() - (int64_t)(bw_now_ms() / 1e3);
     int code = bw_webhook_new(&jobs->webhook, &webhook, err);
     if (!code && bw_redis_url_is(config->jobs))
         code = bw_desk_new(&jobs->desk, service, jobs->webhook, MOST_RECORDS, err);
@@ -559,12 +561,27 @@ void bw_jobs_resume(struct bw_jobs *jobs)
         bw_store_each_unfinished(jobs->store, resume, jobs);
 }
 
+/* The clock may be set while jobs are kept; that makes none of them older or younger. */
+static void follow_clock(struct bw_jobs *jobs)
+{
+    struct bw_log_line line;
+    int64_t said_s = bw_unix_s() - (int64_t)(bw_now_ms() / 1e3), by_s = said_s - jobs->clock_s;
+    if (by_s > -CLOCK_JUMP_S && by_s < CLOCK_JUMP_S)
+        return;
+    bw_store_shift(jobs->store, by_s);
+    jobs->clock_s = said_s;
+    bw_log_begin(&line, BW_LOG_WARN, "clock-was-set");
+    bw_log_int(&line, "by_s", by_s);
+    bw_log_end(&line);
+}
+
 void bw_jobs_tick(struct bw_jobs *jobs)
 {
     if (jobs->desk) {
         bw_desk_tick(jobs->desk);
         return;
     }
+    follow_clock(jobs);
     bw_store_sweep(jobs->store, bw_unix_s());
     if (jobs->full)
         bw_jobs_resume(jobs);

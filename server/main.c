@@ -9,13 +9,15 @@
 #include "server/routes.h"
 #include "server/simulate.h"
 
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
-enum { MEASURE_MS = 100, SIMULATED_MEASURE_MS = 1000 }; // for timing the network
+enum { MEASURE_MS = 100, SIMULATED_MEASURE_MS = 1000 };   // for timing the network
+enum { MOST_ARENAS = 2, OWN_PAGES_FROM_BYTES = 1 << 20 }; // of the C library's allocator
 enum { TICK_MS = 1000, DRAINED_TICK_MS = 20, LOCKED_TICK_MS = 20 };
 
 struct server {
@@ -326,9 +328,19 @@ static void tear_down(struct server *s)
     bw_gate_release(&s->service.gate);
 }
 
+/* Pictures are allocated on one thread and freed on another, and models come and go: an arena for
+ * each thread would keep what it once had for ever, and large blocks would lie between small ones.
+ */
+static void settle_allocator(void)
+{
+    mallopt(M_ARENA_MAX, MOST_ARENAS);
+    mallopt(M_MMAP_THRESHOLD, OWN_PAGES_FROM_BYTES);
+}
+
 static int serve(struct server *s)
 {
     struct bw_err err = {0};
+    settle_allocator();
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN); // a file that may not grow is an error of its writer
     signal(SIGHUP, SIG_IGN);  // until there is something to look at again

@@ -93,6 +93,10 @@ int bw_store_finish(struct bw_store *store, const char *owner, const char *id,
 /* Forget a record, finished or not. False: there is none. */
 bool bw_store_remove(struct bw_store *store, const char *owner, const char *id);
 
+/* The clock was set, forwards or backwards: what is over finished as long ago as before. On the
+ * disk it stays as it was, since only the clock tells what passes between two processes. */
+void bw_store_shift(struct bw_store *store, int64_t by_s);
+
 /* Forget what finished keep_s or longer ago. */
 void bw_store_sweep(struct bw_store *store, int64_t now_s);
 

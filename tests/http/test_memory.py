@@ -29,8 +29,9 @@ os.environ.pop("BRICKWORK_RECORD", None)
 
 
 class TestStart(unittest.TestCase):
-    """Not part of it is what happens before main(): OpenBLAS and libgfortran end a program that has
-    no memory for them, and say so. Nor are libuv's own allocations, which end in abort()."""
+    """Of what the model's header takes only every 29th fails. Not part of it is what happens before
+    main(): OpenBLAS and libgfortran end a program that has no memory for them, and say so. Nor are
+    libuv's own allocations, some of which end in abort()."""
 
     @classmethod
     def setUpClass(cls):
@@ -62,14 +63,14 @@ class TestStart(unittest.TestCase):
             guard.cancel()
         return status, lines
 
-    def check(self, module, step=1, count=1):
+    def check(self, module, count=1):
         scarce = Scarce()
         self.addCleanup(scarce.close)
         scarce.relax()
         status, lines = self.start(scarce)
         self.assertEqual(status, 0, lines)
         blocks = scarce.blocks()
-        refusals, number = 0, 1
+        refusals, number, stride = 0, 1, 29
         while True:
             scarce.forget_blocks()
             scarce.arm(number, count, ALL if module is None else scarce.number_of(module))
@@ -77,13 +78,15 @@ class TestStart(unittest.TestCase):
             with self.subTest(number=number, lines=lines):
                 self.assertIn(status, (0, 1, 2))
                 if status:
-                    self.assertRegex(lines[-1], "out of memory|no memory|allocate memory|refuses|not enough memory")
+                    self.assertRegex(lines[-1], "event=cannot-start|^brickworkd: ")
                     refusals += 1
                 for name, left in scarce.blocks().items():
                     self.assertLessEqual(left, blocks.get(name, 0), f"left over by {name}")
             if not scarce.refused():
                 break
-            number += step
+            if stride > 1 and number > stride and "JSON" not in lines[-1]:
+                number, stride = number - stride, 1  # this was the end of the model's header
+            number += stride if "JSON" in lines[-1] else 1
             self.assertLess(number, MOST)
         self.assertGreater(refusals, 0)
 
@@ -99,8 +102,6 @@ class TestStart(unittest.TestCase):
     def test_c_library(self):
         self.check("libc.")
 
-    def test_json_library(self):
-        self.check("libjansson", step=29)
 
 
 def accept(kind):

@@ -280,7 +280,7 @@ class TestDashboard(ServerCase):
                     for label in re.findall(r"\w+", by[1] if by else ""):
                         self.assertTrue(any((name, label) in labels for name in names), label)
         known = {re.sub("_(bucket|sum|count)$", "", name) for name in shown}
-        self.assertEqual(set(exposed.types) - known - {"brickwork_uptime_seconds",
+        self.assertEqual(set(exposed.types) - known - {"brickwork_workers_dead", "brickwork_uptime_seconds",
                                                        "brickwork_evaluation_calls_total",
                                                        "brickwork_worker_threads",
                                                        "process_virtual_memory_bytes"}, set())

@@ -102,6 +102,7 @@ static void bad_values(void)
                                          {"listen", "[]:80"},
                                          {"admin-listen", "9090"},
                                          {"comments", "yes"},
+                                         {"stall-ms", "999"},
                                          {"jobs-keep-s", "0"},
                                          {"jobs-keep-s", "31536001"},
                                          {"jobs-bytes", "1048575"},
