@@ -222,7 +222,7 @@ static void openai_fields_are_named(void)
 static void problems_parse(void)
 {
     static const int statuses[] = {400, 401, 404, 404, 404, 405, 406, 409, 409, 409, 410, 413,
-                                   414, 415, 422, 429, 429, 431, 500, 503, 503, 503, 504};
+                                   414, 415, 422, 429, 429, 431, 500, 503, 503, 503, 503, 504};
     CHECK_INT(sizeof statuses / sizeof *statuses, BW_PROBLEM_TOO_LATE + 1);
     for (int i = 0; i <= BW_PROBLEM_TOO_LATE; i++) {
         for (int form = 0; form < 4; form++) {

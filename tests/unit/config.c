@@ -8,7 +8,7 @@
 
 #include <unistd.h>
 
-enum { SETTINGS = 29, QUEUE = 7 /* its place among them */ };
+enum { SETTINGS = 30, QUEUE = 7 /* its place among them */ };
 
 /* The flags as main() passes them; NULL ends them. */
 static int read_config(struct bw_config *config, struct bw_err *err, const char *const *flags)
