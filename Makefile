@@ -23,6 +23,7 @@ PACKAGES_DEMO  := $(PACKAGES_BUILD) python3-pil
 PACKAGES_TEST  := $(PACKAGES_BUILD) python3-pil python3-numpy curl qemu-user nginx-light redis-server openssl systemd \
                   nodejs npm chromium fonts-dejavu-core
 PACKAGES_CHECK := $(PACKAGES_BUILD) clang-format
+PACKAGES_LINT  := $(PACKAGES_BUILD) clang-tidy cppcheck
 PACKAGES_FUZZ  := $(PACKAGES_BUILD) clang libclang-rt-14-dev
 
 BASE   := $(wildcard base/*.c engine/*.c engine/kernels/*.c image/*.c api/*.c)
@@ -39,8 +40,9 @@ UNIT_PROGRAMS := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(UNITS))
 PRELOADED     := $(patsubst tests/http/%.c,$(BUILD)/%.so,$(wildcard tests/http/*.c))
 FUZZ_PROGRAMS := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(FUZZ))
 
-.PHONY: all help demo test sanitize check asan tsan fuzz fuzz-seeds fuzz-build fuzz-programs container prove-nginx \
-        clean install tests packages-build packages-demo packages-test packages-check packages-fuzz
+.PHONY: all help demo test sanitize check lint asan tsan fuzz fuzz-seeds fuzz-build fuzz-programs container prove-nginx \
+        clean install tests packages-build packages-demo packages-test packages-check \
+        packages-lint packages-fuzz
 .DELETE_ON_ERROR:
 
 all: $(BUILD)/brickworkd $(BUILD)/brickwork
@@ -53,6 +55,7 @@ help:
 	@echo "make check      format, warnings as errors, headers, dependencies, sizes"
 	@echo "make asan tsan  build with sanitizers into build/asan, build/tsan"
 	@echo "make fuzz       run every fuzz target (clang) for FUZZ_SECONDS or FUZZ_RUNS each"
+	@echo "make lint       clang-tidy and cppcheck"
 	@echo "make container  build the image and prove what it promises, without a Docker engine (root)"
 	@echo "make prove-nginx  replicas behind nginx restarted, killed, frozen, overloaded: the table"
 	@echo "make install    into PREFIX ($(PREFIX))"
@@ -74,6 +77,14 @@ check: packages-check
 	@$(PYTHON) tools/check.py
 	@$(MAKE) --no-print-directory -j2 BUILD=$(BUILD)/check WERROR=-Werror all tests
 	@echo "check: ok"
+
+# What .clang-tidy and tools/cppcheck.txt leave standing is to be fixed; both say why they leave out what they do.
+LINTED := $(wildcard base/*.c engine/*.c image/*.c api/*.c server/*.c cli/*.c tests/unit/*.c tests/fuzz/*.c tests/http/*.c)
+lint: packages-lint
+	@printf '%s\n' $(LINTED) | xargs -P2 -n4 sh -c 'clang-tidy --quiet "$$@" -- -std=c11 -D_GNU_SOURCE -I. 2>/dev/null' _
+	@cppcheck -j2 -q --std=c11 --enable=warning,portability,performance --inline-suppr --error-exitcode=1 \
+	    -D_GNU_SOURCE -I. --suppressions-list=tools/cppcheck.txt $(LINTED)
+	@echo "lint: ok"
 
 asan:
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)/asan CFLAGS="-O1 -g -fno-omit-frame-pointer" \
@@ -127,6 +138,8 @@ packages-test:
 	@tools/install.sh $(PACKAGES_TEST)
 packages-check:
 	@tools/install.sh $(PACKAGES_CHECK)
+packages-lint:
+	@tools/install.sh $(PACKAGES_LINT)
 packages-fuzz:
 	@tools/install.sh $(PACKAGES_FUZZ)
 

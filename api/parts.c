@@ -4,6 +4,8 @@
 #include "api/json.h"
 #include "base/buf.h"
 
+#include <math.h>
+
 json_t *bw_skip_json(const struct bw_skip *skip)
 {
     if (skip->kind == BW_SKIP_NONE)
@@ -72,7 +74,7 @@ json_t *bw_base64_json(const void *bytes, size_t count)
 
 json_t *bw_ms_json(double ms)
 {
-    return json_real((double)(long long)(ms * 1000 + 0.5) / 1000);
+    return json_real(floor(ms * 1000 + 0.5) / 1000);
 }
 
 json_t *bw_timings_json(const struct bw_timings *t)

@@ -17,7 +17,7 @@ static void record(struct bw_err *err, int code, const char *field, const char *
     bw_text_mend(err->message);
 }
 
-int bw_err_set(struct bw_err *err, int code, const char *format, ...)
+int(bw_err_set)(struct bw_err *err, int code, const char *format, ...)
 {
     va_list args;
     va_start(args, format);
@@ -26,7 +26,7 @@ int bw_err_set(struct bw_err *err, int code, const char *format, ...)
     return code;
 }
 
-int bw_err_set_field(struct bw_err *err, int code, const char *field, const char *format, ...)
+int(bw_err_set_field)(struct bw_err *err, int code, const char *field, const char *format, ...)
 {
     va_list args;
     va_start(args, format);

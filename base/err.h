@@ -35,4 +35,9 @@ int bw_err_set(struct bw_err *err, int code, const char *format, ...)
 int bw_err_set_field(struct bw_err *err, int code, const char *field, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 
+#ifdef __clang_analyzer__ // reads one file at a time, so it is told what comes back
+#define bw_err_set(err, code, ...)       ((bw_err_set)(err, code, __VA_ARGS__), (code))
+#define bw_err_set_field(err, code, ...) ((bw_err_set_field)(err, code, __VA_ARGS__), (code))
+#endif
+
 #endif

@@ -5,6 +5,7 @@
 #include "cli/load_report.h"
 #include "cli/options.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -64,6 +65,7 @@ static int set_int(const char *name, const char *value, int64_t low, int64_t hig
 static int set_choice(const char *name, const char *value, const char *first_word,
                       const char *second_word, bool *second, struct bw_err *err)
 {
+    assert(second);
     *second = strcmp(value, second_word) == 0;
     if (!*second && strcmp(value, first_word))
         return bw_err_set(err, BW_ERANGE, "--%s: \"%s\" is not %s or %s", name, value, first_word,
@@ -76,6 +78,7 @@ static int set_drawn(struct load *l, const char *name, const char *value, struct
 {
     int64_t seed = 0;
     int code = 1;
+    assert(l);
     if (strcmp(name, "rate") == 0)
         code = set_number(name, value, 0.001, 100000, &l->process.rate, err);
     else if (strcmp(name, "seconds") == 0)

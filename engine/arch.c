@@ -4,6 +4,7 @@
 
 #include "base/text.h"
 
+#include <assert.h>
 #include <jansson.h>
 #include <math.h>
 #include <stdio.h>
@@ -250,6 +251,7 @@ int bw_arch_side_multiple(const struct bw_arch *arch)
     int multiple = 1; // stays a divisor of image_size
     for (int k = 0; k < arch->brick_count; k++) {
         int size = arch->bricks[k].size;
+        assert(size > 0);
         if (!bw_arch_is_global(arch, k))
             multiple *= size / common_divisor(multiple, size);
     }

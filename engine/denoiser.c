@@ -6,6 +6,7 @@
 #include "engine/gemm.h"
 #include "engine/ops.h"
 
+#include <assert.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -185,6 +186,7 @@ static void run_combine(void *context, int task, int member)
         if (d->passes[i].eval == e)
             *(with ? &without : &with) = d->passes[i].result;
     }
+    assert(with);
     float guidance = (float)e->guidance;
     for (size_t i = 0; i < floats; i++) {
         float conditional = c.skip * e->x[i] + c.out * with[i];

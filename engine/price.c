@@ -191,7 +191,7 @@ int bw_price_measure(struct bw_price *price, const struct bw_arch *arch,
 {
     const struct probe probes[BW_PRICE_POINTS] = {
         {arch->min_size, 1}, {arch->image_size, 1}, {arch->image_size, 2}};
-    struct timings timings;
+    struct timings timings = {0};
     struct bw_eval evals[MOST_EVALS];
     float *memory = new_pictures(arch, evals);
     if (!memory)

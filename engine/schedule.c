@@ -64,7 +64,7 @@ static double masks_at_rate(const struct trade *t, double rate, uint8_t *masks)
                 best = mask;
         }
         masks[i] = (uint8_t)best;
-        excess += t->excess[i][best];
+        excess += t->excess[i][best]; // NOLINT(clang-analyzer-core.uninitialized.Assign): filled
     }
     return excess / t->steps;
 }
@@ -200,7 +200,7 @@ void bw_schedule_rungs(const struct bw_arch *arch, int steps, const double *cost
     }
     for (int rung = rungs - 2; rung > 0; rung--) {
         uint8_t *at = masks + (size_t)rung * (size_t)steps;
-        if (rate > 0)
+        if (arch->skip_loss.sigma_count && rate > 0)
             masks_at_rate(&trade, rate /= spread, at);
         else
             masks_for_t_break(arch, cheapest->t_break * rung / (rungs - 1), steps, at);
