@@ -4,8 +4,11 @@
 
 #include "base/clock.h"
 
+#include <malloc.h>
 #include <stdlib.h>
 #include <sys/socket.h>
+
+enum { CROWD = 64 }; // so many whose memory is worth giving back
 
 void bw_connections_init(struct bw_connections *all, int most, int timeout_ms)
 {
@@ -45,7 +48,9 @@ struct bw_connection *bw_connections_add(struct bw_connections *all, int fd)
         shutdown(fd, SHUT_RDWR); // nobody would watch over it
         return NULL;
     }
-    if (++all->count > all->most && all->resting.previous != &all->resting)
+    if (++all->count > all->crowd)
+        all->crowd = all->count;
+    if (all->count > all->most && all->resting.previous != &all->resting)
         drop(all->resting.previous);
     c->all = all;
     c->fd = fd;
@@ -67,6 +72,15 @@ static bool has_news(const struct bw_connection *c)
     return recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
 }
 
+/* The allocator by itself would keep it for the next crowd. */
+static void give_back(struct bw_connections *all)
+{
+    if (all->crowd < CROWD || all->count > all->crowd / 2)
+        return;
+    malloc_trim(0);
+    all->crowd = all->count;
+}
+
 void bw_connections_sweep(struct bw_connections *all, bool hurried)
 {
     double now = bw_now_ms();
@@ -79,4 +93,5 @@ void bw_connections_sweep(struct bw_connections *all, bool hurried)
         if (late || !has_news(c))
             drop(c);
     }
+    give_back(all);
 }

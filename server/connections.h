@@ -25,6 +25,7 @@ struct bw_connection {
 struct bw_connections {
     struct bw_connection resting, busy; // list heads; who is there longest is the last
     int count, most;
+    int crowd; // the highest count since memory was last given back
     int timeout_ms;
 };
 
@@ -42,7 +43,8 @@ void bw_connection_remove(struct bw_connection *c);
 void bw_connection_set_busy(struct bw_connection *c, bool busy);
 
 /* Shut down whose time to rest is over and, if they are `hurried`, all others that rest and have
- * sent nothing that was not read yet. */
+ * sent nothing that was not read yet. When most of a crowd has left, what it needed goes back to
+ * the system. */
 void bw_connections_sweep(struct bw_connections *all, bool hurried);
 
 #endif
