@@ -8,11 +8,14 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 
-enum { CROWD = 64 }; // so many whose memory is worth giving back
+enum {
+    CROWD = 64,      // so many whose memory is worth giving back
+    STALL_MS = 1000, // between two sweeps: the loop stood still
+};
 
 void bw_connections_init(struct bw_connections *all, int most, int timeout_ms)
 {
-    *all = (struct bw_connections){.most = most, .timeout_ms = timeout_ms};
+    *all = (struct bw_connections){.most = most, .timeout_ms = timeout_ms, .swept_ms = bw_now_ms()};
     all->resting.next = all->resting.previous = &all->resting;
     all->busy.next = all->busy.previous = &all->busy;
 }
@@ -85,6 +88,10 @@ void bw_connections_sweep(struct bw_connections *all, bool hurried)
 {
     double now = bw_now_ms();
     struct bw_connection *c = all->resting.previous, *newer;
+    bool stalled = now - all->swept_ms > STALL_MS;
+    all->swept_ms = now;
+    if (stalled) // their requests may have arrived long ago: they are read first
+        return;
     for (int left = all->count; left > 0 && c != &all->resting; left--, c = newer) {
         bool late = now > c->deadline_ms;
         newer = c->previous;

@@ -27,6 +27,7 @@ struct bw_connections {
     int count, most;
     int crowd; // the highest count since memory was last given back
     int timeout_ms;
+    double swept_ms; // when the last sweep was
 };
 
 /* At most `most` connections, each of which may rest `timeout_ms`. */
@@ -42,9 +43,9 @@ void bw_connection_remove(struct bw_connection *c);
 /* Its time begins anew. */
 void bw_connection_set_busy(struct bw_connection *c, bool busy);
 
-/* Shut down whose time to rest is over and, if they are `hurried`, all others that rest and have
- * sent nothing that was not read yet. When most of a crowd has left, what it needed goes back to
- * the system. */
+/* To be called several times a second. Shut down whose time to rest is over and, if they are
+ * `hurried`, all others that rest and have sent nothing that was not read yet. When most of a crowd
+ * has left, what it needed goes back to the system. */
 void bw_connections_sweep(struct bw_connections *all, bool hurried);
 
 #endif

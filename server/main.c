@@ -129,10 +129,12 @@ static void on_replace(void *context)
     bw_log_end(&line);
 }
 
+/* With a dead worker only a new process helps. */
 static void on_watchdog(void *context)
 {
-    (void)context;
-    bw_supervisor_tell("WATCHDOG=1");
+    const struct server *s = context;
+    if (!bw_workers_dead(s->service.workers))
+        bw_supervisor_tell("WATCHDOG=1");
 }
 
 static void wake_loop(void *loop)
