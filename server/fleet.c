@@ -1,15 +1,16 @@
 /* The protocol by which replicas share jobs. It has these keys:
  *
- *     brickwork:job:KEY      a hash: what is known of a job. `head` is its record (server/record.h)
- *                            without pictures, `size` with them, p0.. are the pictures' bytes;
- * step, steps, takes; `holder`, the token of who has taken it; `queue` and `entry`, where it stands
- * in a queue; when it is over `over` and `finisher`, the token of who ended it. KEY is a digest of
- * owner and id. brickwork:queue:NAME   streams of the KEYs of jobs that are not over, for each
- * priority one, and one for jobs with a deadline, which the replica that promised it has taken when
- * it adds them. All are read by the group `replicas`. brickwork:events:KEY   a stream of a job's
- * events, as clients are sent them; event N is N-0. brickwork:gone:KEY     there was such a job:
- * for 410. brickwork:news         a channel: "q", "e KEY" or "d KEY" tells replicas to look at the
- * queue, at a job, or that a job was removed.
+ *   - brickwork:job:KEY, a hash: what is known of a job. `head` is its record (server/record.h)
+ * without pictures, `size` with them, p0.. are the pictures' bytes; step, steps, takes; `holder`,
+ * the token of who has taken it; `queue` and `entry`, where it stands in a queue; when it is over
+ * `over` and `finisher`, the token of who ended it. KEY is a digest of owner and id;
+ *   - brickwork:queue:NAME, streams of the KEYs of jobs that are not over: for each priority one,
+ * and one for jobs with a deadline, which the replica that promised it has taken when it adds them.
+ * All are read by the group `replicas`;
+ *   - brickwork:events:KEY, a stream of a job's events, as clients are sent them; event N is N-0;
+ *   - brickwork:gone:KEY: there was such a job, for 410;
+ *   - brickwork:news, a channel: "q", "e KEY" or "d KEY" tells replicas to look at the queue, at a
+ * job, or that a job was removed.
  *
  * Every change is one script, so it is done whole or not at all, and no two replicas interleave.
  *
@@ -308,6 +309,12 @@ static struct bw_redis_word word(const char *text)
     return (struct bw_redis_word){text, strlen(text)};
 }
 
+static void be_away(bw_fleet_fn *fn, void *context)
+{
+    if (fn)
+        fn(context, &(struct bw_fleet_answer){.said = BW_FLEET_AWAY});
+}
+
 /* Run a script for the job of that key ("" for all jobs). */
 static void run(struct bw_fleet *f, const char *script, const char *key,
                 const struct bw_redis_word *arguments, int count, bw_fleet_fn *fn, void *context)
@@ -317,7 +324,7 @@ static void run(struct bw_fleet *f, const char *script, const char *key,
     struct call *c = calloc(1, sizeof *c);
     int used = 3;
     if (!c) {
-        fn(context, &(struct bw_fleet_answer){.said = BW_FLEET_AWAY});
+        be_away(fn, context);
         return;
     }
     *c = (struct call){.fleet = f, .fn = fn, .context = context};
@@ -351,11 +358,6 @@ void bw_fleet_lease(struct bw_fleet *f, const char *owner, const char *id, struc
 {
     bw_record_key(owner, id, lease->key);
     make_token(f, lease->token);
-}
-
-static void be_away(bw_fleet_fn *fn, void *context)
-{
-    fn(context, &(struct bw_fleet_answer){.said = BW_FLEET_AWAY});
 }
 
 void bw_fleet_add(struct bw_fleet *f, const struct bw_record *record, int priority, int steps,
