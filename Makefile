@@ -40,7 +40,7 @@ UNIT_PROGRAMS := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(UNITS))
 PRELOADED     := $(patsubst tests/http/%.c,$(BUILD)/%.so,$(wildcard tests/http/*.c))
 FUZZ_PROGRAMS := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(FUZZ))
 
-.PHONY: all help demo test sanitize check lint asan tsan fuzz fuzz-seeds fuzz-build fuzz-programs container prove-nginx \
+.PHONY: all help demo test sanitize coverage check lint asan tsan fuzz fuzz-seeds fuzz-build fuzz-programs container prove-nginx \
         clean install tests packages-build packages-demo packages-test packages-check \
         packages-lint packages-fuzz
 .DELETE_ON_ERROR:
@@ -52,6 +52,7 @@ help:
 	@echo "make demo       install what is missing, build, serve, fetch pictures into demo/"
 	@echo "make test       install what is missing, build, run every test"
 	@echo "make sanitize   every test with the sanitizers"
+	@echo "make coverage   every test, and the lines that none of them runs"
 	@echo "make check      format, warnings as errors, headers, dependencies, sizes"
 	@echo "make asan tsan  build with sanitizers into build/asan, build/tsan"
 	@echo "make fuzz       run every fuzz target (clang) for FUZZ_SECONDS or FUZZ_RUNS each"
@@ -72,6 +73,14 @@ test: packages-test
 sanitize: packages-test
 	@$(MAKE) --no-print-directory -j2 asan tsan $(NODE_MODULES)
 	@$(PYTHON) tests/run.py $(BUILD) asan tsan
+
+# In counts that threads may share. What a test kills leaves none.
+coverage: packages-test
+	@tools/install.sh gcovr
+	@$(MAKE) --no-print-directory -j2 BUILD=$(BUILD)/coverage CFLAGS="-O1 -g" \
+	    SANITIZE="--coverage -fprofile-update=atomic" all tests $(NODE_MODULES)
+	@$(PYTHON) tests/run.py $(BUILD)/coverage
+	@$(PYTHON) tools/coverage.py $(BUILD)/coverage
 
 check: packages-check
 	@$(PYTHON) tools/check.py
