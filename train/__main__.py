@@ -8,6 +8,7 @@ COMMANDS = {
     "evaluate": "what was learnt: losses by mask and noise, memorised pictures, distances, samples",
     "export": "the weights become a model file that brickworkd serves",
     "plot": "curves, masks and cost against quality as SVG and PNG",
+    "import_lego": "a published checkpoint becomes a model file",
 }
 
 
