@@ -81,7 +81,7 @@ def frame(title, x_name, y_name, x_axis, y_axis):
     """Title, axes and ticks."""
     left, right, top, bottom = LEFT, SIZE[0] - RIGHT, TOP, SIZE[1] - BOTTOM
     shapes = [("text", (left, 20), title, "start"), ("line", [(left, top), (left, bottom), (right, bottom)], "black"),
-              ("text", ((left + right) / 2, SIZE[1] - 15), x_name, "middle"), ("text", (8, top - 5), y_name, "start")]
+              ("text", ((left + right) / 2, SIZE[1] - 15), x_name, "middle"), ("text", (8, top - 12), y_name, "start")]
     for x, words in x_axis.ticks():
         shapes += [("line", [(x, bottom), (x, bottom + 4)], "black"), ("text", (x, bottom + 18), words, "middle")]
     for y, words in y_axis.ticks():
@@ -120,4 +120,4 @@ def heat_map(title, rows, columns, values, dark):
         for j, value in enumerate(values[i]):
             shapes += [("box", (left + j * cell, y, cell, height), shade(value / dark * 0.6)),
                        ("text", (left + (j + 0.5) * cell, y + 14), f"{100 * value:.1f}", "middle")]
-    return shapes, (left + cell * len(columns) + 20, 70 + height * len(rows))
+    return shapes, (max(left + cell * len(columns) + 20, 16 + 7 * len(title)), 70 + height * len(rows))

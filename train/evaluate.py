@@ -116,9 +116,11 @@ def distances(generated, labels, training, held_out, classes):
         return {"left_out": "needs at least two classes"}
     model = features.learn(*training, classes)
     made, seen, unseen = (features.in_pieces(model.features, x) for x in (generated, training[0], held_out[0]))
-    return {features.NAME: features.frechet(made, unseen),
-            "the_same_of_training_pictures": features.frechet(seen, unseen),
-            "pictures": [len(made), len(unseen)],
+    count = min(len(made), len(seen))  # of both: a distance depends on how many pictures it is estimated from
+    some = torch.randperm(len(seen), generator=run.generator(0, 1))[:count].to(seen.device)
+    return {features.NAME: features.frechet(made[:count], unseen),
+            "the_same_of_training_pictures": features.frechet(seen[some], unseen),
+            "pictures": [count, len(unseen)],
             "classifier_accuracy_held_out": features.accuracy(model, *held_out),
             "classifier_accuracy_generated": features.accuracy(model, generated, labels)}
 

@@ -118,6 +118,21 @@ for arrangement in config.ARRANGEMENTS:
         name, config.named_stack(name, 32, 4), 32))
 
 
+class TestBfloat16(unittest.TestCase):
+    def test_products_are_rounded_and_little_else(self):
+        """As on a GPU: near the exact result, and not the exact result."""
+        with tempfile.TemporaryDirectory() as folder:
+            model = pathlib.Path(folder, "model.safetensors")
+            random_model(model, np.random.default_rng(SEED), kit.TINY["bricks"])
+            net, x = load(model), torch.randn(2, 3, 16, 16)
+            exact, rounded = (diffusion.denoise(
+                net, x, torch.tensor([0.3, 2.0]), diffusion.one_hot(torch.tensor([0, -1]), 3),
+                diffusion.whole(2, (16, 16), x.device), [True, True], [(1, 2), (0, 0)], bf16)[-1]
+                for bf16 in (False, True))
+        self.assertLess(golden.distance(rounded.numpy(), exact.numpy()), 3e-2)
+        self.assertGreater(golden.distance(rounded.numpy(), exact.numpy()), 1e-5)
+
+
 class TestShapes(unittest.TestCase):
     def test_named_sizes(self):
         """Every size in every arrangement is a network that the engine takes."""
