@@ -26,7 +26,7 @@ class Canvas:
         self.size, self.device = (height, width), device
 
     def split(self, share):
-        """Set aside a share of the pictures, at least one and at least leaving one: `train` and `held_out`."""
+        """Set aside a share of the pictures, at least one if that leaves one: `train` and `held_out`."""
         count = len(self.labels)
         order = torch.randperm(count, generator=torch.Generator().manual_seed(SPLIT_SEED))
         held = min(MOST_HELD_OUT, max(1, int(count * share)), count - 1)
@@ -52,6 +52,8 @@ class Dataset:
                          for c in self.description["canvases"]]
         for canvas in self.canvases:
             canvas.split(held_out)
+        if not any(len(canvas.held_out) for canvas in self.canvases):
+            raise ValueError(f"{folder} has too few pictures to hold one out")
         self.shares = torch.tensor([float(len(c.train)) for c in self.canvases])
 
     def held_out(self, size, most=MOST_HELD_OUT):
@@ -62,7 +64,7 @@ class Dataset:
         return self._whole("train", size, most)
 
     def _whole(self, part, size, most):
-        parts = [(canvas, getattr(canvas, part)) for canvas in self.canvases]
+        parts = [(canvas, index) for canvas in self.canvases if len(index := getattr(canvas, part))]
         share = min(1, most / sum(len(index) for _, index in parts))
         parts = [(canvas, index[:max(1, int(len(index) * share))]) for canvas, index in parts]
         pictures = [show_whole(canvas.take(index), size) for canvas, index in parts]

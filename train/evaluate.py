@@ -22,6 +22,7 @@ SIGMAS = [0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.8, 1.2, 2.0, 3.0, 5.0, 
 RESULTS = "evaluation.json"
 NEIGHBOUR_SIDE = 32  # pictures are compared at this size, so that noise and grain do not count
 NEAR_SHARE = 0.01    # as near as the nearest of so many pictures held out: suspicious
+MOST_TRAINING = 50_000  # training pictures compared with; all of them lie in memory as floats
 PIECE, ROW, MOST_ROWS = 64, 8, 16
 
 
@@ -136,7 +137,7 @@ def evaluate(folder, pictures=512, parts=("skip_loss", "samples", "neighbours", 
     if "samples" in parts:
         results["samples"] = samples(net, folder)
     if {"neighbours", "features"} & set(parts):
-        training, held_out = dataset.training((side, side)), dataset.held_out((side, side))
+        training, held_out = dataset.training((side, side), MOST_TRAINING), dataset.held_out((side, side))
         # As many of each class as the data have, so that the sets differ in nothing but who made them.
         at = torch.randint(len(training[1]), (pictures,), generator=run.generator(0, 0))
         labels = training[1][at.to(training[1].device)] if classes else torch.full((pictures,), -1)

@@ -14,7 +14,7 @@ import pathlib
 import numpy as np
 from PIL import Image, ImageOps
 
-from train import files
+from train import config, files
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 NOTES = ("LICENSE", "LICENSE.txt")
@@ -45,6 +45,9 @@ def find(folder):
     names = [one.name for one in folders]
     if len(set(map(str.lower, names))) < len(names):
         raise ValueError("two classes have the same name, letter case aside")
+    for name in names:
+        if wanted := config.text(name):
+            raise ValueError(f"the class name {name} is not {wanted}")
     return names, found
 
 

@@ -94,6 +94,9 @@ class TestPrepare(FolderCase):
         self.picture("one/1.png", (8, 8), "green")
         self.picture("1.png", (8, 8), "green")
         self.assertIn("both pictures and folders", kit.command("prepare", self.pictures, self.out, status=1))
+        (self.pictures / "1.png").unlink()
+        self.picture("a" * 96 + "/1.png", (8, 8), "green")
+        self.assertIn("is not text of 1 to 95 bytes", kit.command("prepare", self.pictures, self.out, status=1))
         self.assertIn("not WIDTHxHEIGHT", kit.command("prepare", self.pictures, self.out, "--canvas", "8", status=2))
 
 
@@ -131,6 +134,21 @@ class TestShowing(unittest.TestCase):
         shown, places = data.show(ramps(2, 8, 8), (16, 16), 1.0, dice)
         self.assertEqual(shown.shape, (2, 3, 16, 16))
         self.assertTrue(torch.equal(places, diffusion.whole(2, (16, 16), shown.device)))
+
+
+class TestFewPictures(FolderCase):
+    def test_one_picture_is_not_enough(self):
+        self.picture("1.png", (8, 8), "green")
+        prepare.prepare(self.pictures, self.out, [(8, 8)])
+        with self.assertRaisesRegex(ValueError, "too few pictures to hold one out"):
+            data.Dataset(self.out, torch.device("cpu"))
+
+    def test_a_canvas_with_one_picture_is_trained_on(self):
+        for name, size in {"1": (8, 8), "2": (8, 8), "3": (8, 16)}.items():
+            self.picture(f"{name}.png", size, "green")
+        prepare.prepare(self.pictures, self.out, [(8, 8), (8, 16)])
+        dataset = data.Dataset(self.out, torch.device("cpu"))
+        self.assertEqual((len(dataset.held_out((8, 8))[0]), len(dataset.training((8, 8))[0])), (1, 2))
 
 
 class TestDrawing(FolderCase):
