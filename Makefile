@@ -21,7 +21,7 @@ PACKAGES_BUILD := gcc make libc6-dev libmicrohttpd-dev libuv1-dev libjansson-dev
                   libhiredis-dev python3 python3-yaml
 PACKAGES_DEMO  := $(PACKAGES_BUILD) python3-pil
 PACKAGES_TEST  := $(PACKAGES_BUILD) python3-pil python3-numpy curl qemu-user nginx-light redis-server openssl systemd \
-                  nodejs npm chromium fonts-dejavu-core
+                  nodejs npm chromium fonts-dejavu-core python3-torch
 PACKAGES_CHECK := $(PACKAGES_BUILD) clang-format
 PACKAGES_LINT  := $(PACKAGES_BUILD) clang-tidy cppcheck
 PACKAGES_FUZZ  := $(PACKAGES_BUILD) clang libclang-rt-14-dev

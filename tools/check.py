@@ -116,7 +116,8 @@ def main():
             fail(path, f"more than {FILE_MOST} lines")
     for script in sorted([*pathlib.Path("tools").glob("*.py"), *pathlib.Path("tests").glob("*.py"),
                           *pathlib.Path("tests").glob("*/*.py"),
-                          *pathlib.Path("examples").glob("*.py")]):
+                          *pathlib.Path("examples").glob("*.py"),
+                          *pathlib.Path("train").glob("*.py")]):
         compile(script.read_text(), str(script), "exec")
     for failure in failures:
         print("check: " + failure)

@@ -1,0 +1,66 @@
+"""Files: safetensors and JSON. Writers go through a temporary file beside the target and rename it."""
+import contextlib
+import json
+import os
+import struct
+
+import numpy as np
+import torch
+
+DTYPES = {"F16": np.float16, "F32": np.float32}
+NAMES = {np.dtype(kind): name for name, kind in DTYPES.items()}
+
+
+@contextlib.contextmanager
+def replacing(path):
+    """A path to write to, which takes the place of `path` once the block has ended well."""
+    temporary = f"{path}.{os.getpid()}.tmp"
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(temporary)
+
+
+def read_json(path):
+    with open(path, encoding="utf-8") as file:
+        try:
+            return json.load(file)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+
+
+def write_json(path, value):
+    with replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
+        json.dump(value, file, indent=1, ensure_ascii=False)
+        file.write("\n")
+
+
+def read_safetensors(path):
+    """(tensors by name, metadata) of a file of F16 and F32."""
+    with open(path, "rb") as file:
+        header = json.loads(file.read(struct.unpack("<Q", file.read(8))[0]))
+        body = file.read()
+    metadata = header.pop("__metadata__", {})
+    tensors = {}
+    for name, entry in header.items():
+        array = np.frombuffer(body[slice(*entry["data_offsets"])], DTYPES[entry["dtype"]])
+        tensors[name] = torch.from_numpy(array.reshape(entry["shape"]).copy())
+    return tensors, metadata
+
+
+def write_safetensors(path, tensors, metadata):
+    """`tensors` of float16 or float32, `metadata` text by text."""
+    header, offset = {"__metadata__": metadata}, 0
+    arrays = {name: np.ascontiguousarray(tensor.cpu().numpy()) for name, tensor in tensors.items()}
+    for name, array in arrays.items():
+        header[name] = {"dtype": NAMES[array.dtype], "shape": list(array.shape),
+                        "data_offsets": [offset, offset + array.nbytes]}
+        offset += array.nbytes
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        for array in arrays.values():
+            file.write(array.tobytes())
