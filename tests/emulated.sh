@@ -16,11 +16,11 @@ as() {
     [ -z "$2" ] || export CHECK_TESTS="$2"
     shift 3
     name=emulated/$cpu/$program
-    timeout 60 qemu-x86_64 -cpu "$cpu" "$build/$program" "$@" >"$log" 2>&1
+    timeout 300 qemu-x86_64 -cpu "$cpu" "$build/$program" "$@" >"$log" 2>&1
     code=$?
     case $code in
     0) echo "ok $name"; return ;;
-    124) why="not done after 60 s" ;;
+    124) why="not done after 300 s" ;;
     132) why="illegal instruction" ;;
     *) why="exit status $code: $(grep -m 1 '^not ok' "$log" || tail -n 1 "$log")" ;;
     esac

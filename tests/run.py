@@ -11,6 +11,7 @@ is there:
     golden   the engine against recorded results of the reference
     http     the server, driven by Python's unittest
     cli      the command line, likewise
+    train    from pictures to a served model, on PyTorch; resuming, agreement, imports
     node     the server, driven by JavaScript: properties over generated requests, and the examples
     web      the pages the server serves, in a browser
     lint     openapi.yaml, by what tools for such documents recommend
@@ -231,6 +232,7 @@ def everything(build):
             *(fuzz_suite(program, build / "asan") for program in programs(build / "asan/fuzz")),
             python_suite(TESTS / "golden.py", build),
             *(python_suite(file, build) for file in python_files()), *short,
+            *(python_suite(file, build) for file in sorted(TESTS.glob("train/test_*.py"))),
             *(node_suite(file, build) for file in sorted([*NODE.glob("*.test.mjs"), *TESTS.glob("web/*.test.mjs")])),
             lint_suite(build)]
 
