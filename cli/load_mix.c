@@ -5,6 +5,7 @@
 #include "api/json.h"
 #include "base/buf.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -75,11 +76,12 @@ static int add_line(struct bw_load_mix *mix, const char *text, size_t length, st
     return code ? code : check_entry(entry, err);
 }
 
-/* The line's reason with its place; the pointer goes into the text. */
-static int at_line(const char *path, int number, const struct bw_err *reason, struct bw_err *err)
+/* The reason with its place; the pointer goes into the text. What the user wrote is to blame,
+ * unless there is no memory. */
+static int blame(const char *place, const struct bw_err *reason, struct bw_err *err)
 {
-    return bw_err_set(err, reason->code == BW_ENOMEM ? BW_ENOMEM : BW_ERANGE, "%s: line %d: %s%s%s",
-                      path, number, reason->field, *reason->field ? ": " : "", reason->message);
+    return bw_err_set(err, reason->code == BW_ENOMEM ? BW_ENOMEM : BW_ERANGE, "%s: %s%s%s", place,
+                      reason->field, *reason->field ? ": " : "", reason->message);
 }
 
 static int add_lines(struct bw_load_mix *mix, const char *path, const struct bw_buf *text,
@@ -91,8 +93,11 @@ static int add_lines(struct bw_load_mix *mix, const char *path, const struct bw_
         const char *stop = memchr(line, '\n', (size_t)(end - line));
         size_t chars = (size_t)((stop ? stop : end) - line);
         bool blank = strspn(line, " \t\r") >= chars;
-        if (!blank && add_line(mix, line, chars, &reason))
-            return at_line(path, number, &reason, err);
+        if (!blank && add_line(mix, line, chars, &reason)) {
+            char place[sizeof reason.message];
+            snprintf(place, sizeof place, "%s: line %d", path, number);
+            return blame(place, &reason, err);
+        }
         line += chars + 1;
     }
     return mix->count ? BW_OK : bw_err_set(err, BW_ERANGE, "%s: no entries", path);
@@ -124,10 +129,7 @@ int bw_load_mix_one(struct bw_load_mix *mix, const char *body, struct bw_err *er
     json_decref(root);
     if (!code)
         code = check_entry(&mix->entries[0], &reason);
-    if (code)
-        bw_err_set(err, code, "--request: %s%s%s", reason.field, *reason.field ? ": " : "",
-                   reason.message);
-    return code;
+    return code ? blame("--request", &reason, err) : BW_OK;
 }
 
 void bw_load_mix_release(struct bw_load_mix *mix)
