@@ -360,7 +360,7 @@ int bw_store_finish(struct bw_store *store, const char *owner, const char *id,
 {
     struct entry *e = find(store, owner, id);
     assert(end->outcome != BW_JOB_OPEN &&
-           (!end->picture_count || end->outcome == BW_JOB_COMPLETED));
+           (end->picture_count > 0) == (end->outcome == BW_JOB_COMPLETED));
     if (!e || e->record.outcome != BW_JOB_OPEN) {
         for (int i = 0; i < end->picture_count; i++)
             free(end->pictures[i].bytes);
