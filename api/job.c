@@ -84,8 +84,9 @@ static int read_image(json_t *json, struct bw_image *image)
     int code = read_request(wrapped, &request);
     json_decref(wrapped);
     *image =
-        (struct bw_image){.skip = code ? (struct bw_skip){0} : request.picture.skip,
-                          .excess_loss = json_number_value(json_object_get(json, "excess_loss"))};
+        (struct bw_image){.excess_loss = json_number_value(json_object_get(json, "excess_loss"))};
+    if (!code)
+        image->skip = request.picture.skip;
     return code;
 }
 

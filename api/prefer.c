@@ -49,10 +49,12 @@ struct setting {
 static const char *read_setting(const char *at, struct setting *setting)
 {
     *setting = (struct setting){.name = at, .length = token_length(at)};
+    if (!setting->length)
+        return NULL;
     at += setting->length;
     const char *equals = skip_spaces(at);
-    if (!setting->length || *equals != '=')
-        return setting->length ? at : NULL;
+    if (*equals != '=')
+        return at;
     at = skip_spaces(equals + 1);
     bool quoted = *at == '"';
     size_t length = quoted ? quoted_length(at) : token_length(at);

@@ -217,7 +217,7 @@ struct bw_skip bw_schedule_describe(const struct bw_arch *arch, const uint8_t *m
     for (int i = 0; i < steps; i++) {
         if (i + 1 < steps && masks[i + 1] == masks[i])
             continue;
-        struct bw_skip_range range = {(double)(i + 1) / steps, full & (uint8_t)~masks[i]};
+        struct bw_skip_range range = {(double)(i + 1) / steps, (uint8_t)(full & ~masks[i])};
         skip.ranges[skip.range_count++] = range;
         if (range.resting)
             skip.kind = BW_SKIP_SCHEDULE;

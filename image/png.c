@@ -41,10 +41,10 @@ static void flush(png_structp png)
 
 static void add_comment(struct encoder *e, const char *comment)
 {
-    png_text text = {.compression = PNG_TEXT_COMPRESSION_NONE,
-                     .key = (png_charp) "parameters",
-                     .text = (png_charp)comment};
-    png_set_text(e->png, e->info, &text, 1);
+    png_text chunk = {.compression = PNG_TEXT_COMPRESSION_NONE,
+                      .key = (png_charp) "parameters",
+                      .text = (png_charp)comment};
+    png_set_text(e->png, e->info, &chunk, 1);
 }
 
 /* False if the library failed; e->message then says why. */

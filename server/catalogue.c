@@ -142,14 +142,15 @@ static void add_entry(struct scan *s, const char *folder, const char *name)
     struct bw_err err = {0};
     struct stat info;
     char path[BW_PATH_CHARS + 256];
+    int code = BW_OK;
     snprintf(path, sizeof path, "%s%s%s", folder, *folder ? "/" : "", name);
     if (strlen(path) >= BW_PATH_CHARS)
-        bw_err_set(&err, BW_ERANGE, "its path is too long");
+        code = bw_err_set(&err, BW_ERANGE, "its path is too long");
     else if (s->count == BW_MAX_MODELS)
-        bw_err_set(&err, BW_ERANGE, "%d models are the most", BW_MAX_MODELS);
+        code = bw_err_set(&err, BW_ERANGE, "%d models are the most", BW_MAX_MODELS);
     else if (stat(path, &info))
-        bw_err_set(&err, BW_EIO, "%.300s: %s", path, strerror(errno));
-    if (err.code) {
+        code = bw_err_set(&err, BW_EIO, "%.300s: %s", path, strerror(errno));
+    if (code) {
         skip(s, path, &err);
         return;
     }

@@ -1,6 +1,7 @@
 /* What the policy decides is carried out here: ladders are made, masks written, prices learned. */
 #include "server/dispatch.h"
 
+#include <assert.h>
 #include <math.h>
 #include <stdlib.h>
 
@@ -120,6 +121,7 @@ int bw_dispatch_offer(struct bw_dispatch *d, const char *client, struct bw_job *
                       bool only_ask, double now_ms, struct bw_answer *answer, struct bw_err *err)
 {
     struct bw_task *tasks[BW_MAX_COUNT];
+    assert(count > 0 && count <= BW_MAX_COUNT);
     price_anew(d, now_ms);
     int place = bw_board_client(&d->board, client);
     for (int i = 0; i < count; i++) {
@@ -180,6 +182,7 @@ int bw_dispatch_give(struct bw_dispatch *d, struct bw_job **jobs, int count, dou
     struct bw_task *tasks[BW_MAX_CALL] = {0};
     bool whole = true; // did all of them run?
     int over = 0;
+    assert(count > 0 && count <= BW_MAX_CALL);
     for (int i = 0; i < count; i++) {
         tasks[i] = &jobs[i]->task;
         whole = whole && !jobs[i]->err.code && !atomic_load(&jobs[i]->cancelled);

@@ -44,6 +44,7 @@
 #include "server/record_dir.h"
 #include "server/redis.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -407,8 +408,11 @@ const char *bw_fleet_event(const struct bw_fleet_answer *answer, size_t i, int *
     const struct redisReply *entry = bw_reply_at(answer->events, i);
     const char *id = bw_reply_text(bw_reply_at(entry, 0), NULL);
     const char *text = bw_reply_text(bw_reply_at(bw_reply_at(entry, 1), 1), length);
-    *number_of = id ? atoi(id) : 0;
-    return id ? text : NULL;
+    if (!id)
+        return NULL;
+    long n = strtol(id, NULL, 10);
+    *number_of = n < INT_MAX ? (int)n : INT_MAX;
+    return text;
 }
 
 void bw_fleet_remove(struct bw_fleet *f, const char *owner, const char *id, bw_fleet_fn *fn,

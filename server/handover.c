@@ -12,8 +12,6 @@
 
 #define PREDECESSOR "BRICKWORK_PREDECESSOR"
 
-extern char **environ;
-
 /* What is said to one process only. */
 static const char *const own[] = {"LISTEN_", "WATCHDOG_PID=", PREDECESSOR "="};
 

@@ -508,8 +508,9 @@ int bw_jobs_pending(const struct bw_jobs *jobs)
 
 struct bw_store_use bw_jobs_use(const struct bw_jobs *jobs)
 {
-    return jobs->desk ? (struct bw_store_use){.open = bw_desk_open(jobs->desk)}
-                      : bw_store_use(jobs->store);
+    if (jobs->desk)
+        return (struct bw_store_use){.open = bw_desk_open(jobs->desk)};
+    return bw_store_use(jobs->store);
 }
 
 bool bw_jobs_reachable(const struct bw_jobs *jobs)

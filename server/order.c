@@ -338,10 +338,11 @@ static void end(struct bw_order *o)
         o->keeper->ended(o->keeper, o);
     for (struct bw_listener *l = o->listeners, *next; l; l = next) {
         next = l->next;
-        if (!is_stream(l->form))
+        if (is_stream(l->form))
+            bw_exchange_poke(l->exchange);
+        else
             answer(l);
     }
-    poke_streams(o);
     o->ending = false;
     release(o);
 }

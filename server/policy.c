@@ -3,6 +3,7 @@
  * urgent ones go earlier than that, so a promise that holds in the forecast holds. */
 #include "server/policy.h"
 
+#include <assert.h>
 #include <math.h>
 #include <stdlib.h>
 
@@ -87,6 +88,7 @@ static void deal(const struct bw_board *board, struct bw_forecast *f, int count,
                  double now_ms)
 {
     double free_ms[BW_MAX_TEAMS];
+    assert(board->rules.teams > 0);
     for (int team = 0; team < board->rules.teams; team++)
         free_ms[team] = now_ms;
     for (int i = 0; i < count; i++) {

@@ -144,22 +144,24 @@ static char *take_text(struct cursor *c, const char *name)
     return text;
 }
 
-static void take_picture(struct cursor *c, struct bw_record_picture *p)
+static struct bw_record_picture take_picture(struct cursor *c)
 {
+    struct bw_record_picture p = {0};
     char text[160], *rest = text;
     int64_t size;
     take_line(c, "picture", text, sizeof text);
     if (c->wrong)
-        return;
+        return p;
     const char *number = strsep(&rest, " "), *type = strsep(&rest, " ");
     if (!type || !rest || !bw_text_to_int(number, 1, INT32_MAX, &size) || !media_type_ok(type) ||
         !bw_record_fingerprint_ok(rest)) {
         c->wrong = "picture";
-        return;
+        return p;
     }
-    p->size_bytes = (size_t)size;
-    strcpy(p->media_type, type);
-    strcpy(p->etag, rest);
+    p.size_bytes = (size_t)size;
+    strcpy(p.media_type, type);
+    strcpy(p.etag, rest);
+    return p;
 }
 
 static enum bw_job_end take_outcome(struct cursor *c)
@@ -186,7 +188,7 @@ static void take_all(struct cursor *c, struct bw_record *r)
     r->result = take_text(c, "result");
     r->picture_count = (int)take_int(c, "pictures", BW_RECORD_PICTURES);
     for (int i = 0; i < r->picture_count && !c->wrong; i++)
-        take_picture(c, &r->pictures[i]);
+        r->pictures[i] = take_picture(c);
     if (!c->wrong && c->at != c->end)
         c->wrong = "end";
 }
@@ -205,6 +207,8 @@ static const char *contradiction(const struct bw_record *r, size_t header_bytes,
         return "the size of the file";
     if (r->outcome != BW_JOB_COMPLETED && r->picture_count)
         return "pictures of what is not completed";
+    if (r->outcome == BW_JOB_COMPLETED && !r->picture_count)
+        return "completed without pictures";
     return NULL;
 }
 

@@ -57,7 +57,7 @@ struct bw_record {
     enum bw_job_end outcome;
     int64_t finished_s; // 0 while open
     char *result;       // JSON, opaque here; NULL while open
-    int picture_count;  // 0..BW_RECORD_PICTURES; only of a completed job
+    int picture_count;  // 1..BW_RECORD_PICTURES of a completed job, otherwise 0
     struct bw_record_picture pictures[BW_RECORD_PICTURES];
 };
 

@@ -10,6 +10,7 @@
 #include "base/random.h"
 #include "base/text.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <hiredis/async.h>
 #include <hiredis/hiredis.h>
@@ -187,6 +188,7 @@ void bw_redis_command(struct bw_redis *r, const struct bw_redis_word *words, int
 {
     const char *texts[BW_REDIS_MOST_WORDS];
     size_t lengths[BW_REDIS_MOST_WORDS];
+    assert(count > 0);
     if (!r->up || count > BW_REDIS_MOST_WORDS) {
         fn(context, NULL);
         return;
@@ -254,6 +256,7 @@ static void on_connect(const redisAsyncContext *link, int status)
 static const struct addrinfo *one_of(const struct addrinfo *found, unsigned attempt)
 {
     unsigned count = 0;
+    assert(found); // getaddrinfo() finds one or fails
     for (const struct addrinfo *a = found; a; a = a->ai_next)
         count++;
     for (attempt %= count; attempt; attempt--)

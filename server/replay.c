@@ -5,6 +5,7 @@
 #include "api/job.h"
 #include "server/answer.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -110,11 +111,9 @@ static void on_picture(void *context, struct bw_buf *bytes, const struct bw_err 
     }
     if (++r->arrived < r->count)
         return;
-    if (r->teller)
-        respond_result(r);
-    else if (r->exchange && r->err.code)
+    if (r->exchange && r->err.code)
         refuse_picture(r->exchange, &r->err);
-    else if (r->exchange && r->result)
+    else if (r->teller || (r->exchange && r->result))
         respond_result(r);
     else if (r->exchange)
         respond_picture(r);
@@ -129,6 +128,7 @@ static void fetch(struct bw_shelf shelf, const struct bw_record *record, int fir
                   const struct replay *from, struct bw_exchange *x)
 {
     struct replay *r = malloc(sizeof *r);
+    assert(count > 0);
     if (!r) {
         free(from->result);
         if (from->teller)

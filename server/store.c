@@ -104,6 +104,7 @@ static void detach(struct bw_store *store, struct entry *e)
     store->bytes -= e->size_bytes;
     store->count--;
     TAILQ_REMOVE(list_of(store, e), e, in_list);
+    assert(TAILQ_FIRST(list_of(store, e)) != e);
 }
 
 static void free_bytes(struct entry *e)
@@ -181,10 +182,11 @@ static void settle(struct bw_store *store)
         answer(store, e, &err);
     } else if (e->record.outcome == BW_JOB_OPEN) {
         bw_store_saved_fn *saved = e->saved;
+        void *context = e->context;
         e->saved = NULL;
         drop(store, e); // erases what little may be there
         if (saved && !store->is_quiet)
-            saved(e->context, &err);
+            saved(context, &err);
     } else {
         answer(store, e, &err); // its bytes stay in memory
     }
@@ -272,7 +274,7 @@ void bw_store_shift(struct bw_store *store, int64_t by_s)
 {
     struct entry *e;
     TAILQ_FOREACH(e, &store->over, in_list)
-    e->record.finished_s += by_s;
+        e->record.finished_s += by_s;
 }
 
 bool bw_store_was(const struct bw_store *store, const char *owner, const char *id)
@@ -291,7 +293,7 @@ struct bw_store_use bw_store_use(const struct bw_store *store)
     struct bw_store_use use = {.bytes = store->bytes};
     const struct entry *e;
     TAILQ_FOREACH(e, &store->open, in_list)
-    use.open++;
+        use.open++;
     use.over = store->count - use.open;
     return use;
 }
@@ -358,7 +360,7 @@ int bw_store_finish(struct bw_store *store, const char *owner, const char *id,
 {
     struct entry *e = find(store, owner, id);
     assert(end->outcome != BW_JOB_OPEN &&
-           (!end->picture_count || end->outcome == BW_JOB_COMPLETED));
+           (end->picture_count > 0) == (end->outcome == BW_JOB_COMPLETED));
     if (!e || e->record.outcome != BW_JOB_OPEN) {
         for (int i = 0; i < end->picture_count; i++)
             free(end->pictures[i].bytes);

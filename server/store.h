@@ -72,7 +72,7 @@ struct bw_store_end {
     enum bw_job_end outcome; // not BW_JOB_OPEN
     int64_t finished_s;
     char *result;      // JSON
-    int picture_count; // 0 unless BW_JOB_COMPLETED
+    int picture_count; // 1..BW_RECORD_PICTURES of BW_JOB_COMPLETED, otherwise 0
     struct {
         unsigned char *bytes;
         size_t size_bytes;      // 1..

@@ -12,6 +12,7 @@
 #include "server/signature.h"
 #include "server/trace_context.h"
 
+#include <assert.h>
 #include <curl/curl.h>
 #include <math.h>
 #include <pthread.h>
@@ -96,6 +97,7 @@ static void free_message(struct message *m)
 static void take_out(struct bw_webhook *w, struct message *m)
 {
     TAILQ_REMOVE(&w->messages, m, in_list);
+    assert(TAILQ_FIRST(&w->messages) != m);
     w->count--;
 }
 
@@ -295,8 +297,7 @@ static struct message *take_due(struct bw_webhook *w, double now_ms)
     struct message *found = NULL;
     pthread_mutex_lock(&w->lock);
     if (w->under_way < MOST_AT_ONCE) {
-        TAILQ_FOREACH(found, &w->messages, in_list)
-        {
+        TAILQ_FOREACH(found, &w->messages, in_list) {
             if (!found->is_under_way && found->due_ms <= now_ms)
                 break;
         }
@@ -315,8 +316,7 @@ static int idle_ms(struct bw_webhook *w)
     double now_ms = bw_now_ms(), next_ms = now_ms + 60000;
     struct message *m;
     pthread_mutex_lock(&w->lock);
-    TAILQ_FOREACH(m, &w->messages, in_list)
-    {
+    TAILQ_FOREACH(m, &w->messages, in_list) {
         if (!m->is_under_way && w->under_way < MOST_AT_ONCE)
             next_ms = fmin(next_ms, m->due_ms);
     }

@@ -17,9 +17,9 @@ struct head {
 
 enum { NONE, CHUNKED, UNREAD };
 
-#define HEAD(text, fault, flags)            \
-    {                                       \
-        text, sizeof text - 1, fault, flags \
+#define HEAD(text, fault, flags)                   \
+    {                                              \
+        (text), sizeof(text) - 1, (fault), (flags) \
     }
 
 /* What libmicrohttpd makes of a head in memory: it cuts lines at CR LF and at LF, and each but the
@@ -56,7 +56,7 @@ static void check(const struct head *heads, size_t count)
     }
 }
 
-#define CHECK_ALL(heads) check(heads, sizeof heads / sizeof *heads)
+#define CHECK_ALL(heads) check((heads), sizeof(heads) / sizeof *(heads))
 
 static void plain(void)
 {

@@ -36,14 +36,14 @@ static bool holds(const struct bw_buf *file, const char *bytes, size_t count)
     return memmem(file->data, file->length_bytes, bytes, count) != NULL;
 }
 
-/* A smooth picture, or noise. */
-static void paint(int width, int height, bool smooth, uint64_t *random)
+/* Noise; without random numbers, a smooth picture. */
+static void paint(int width, int height, uint64_t *random)
 {
     for (int i = 0; i < width * height; i++) {
         int x = i % width, y = i / width;
         for (int c = 0; c < 3; c++)
-            rgb[3 * i + c] = (unsigned char)(smooth ? 128 + 100 * sin(x * 0.03 + y * 0.02 + c)
-                                                    : (double)(random_next(random) & 255));
+            rgb[3 * i + c] = (unsigned char)(random ? (double)(random_next(random) & 255)
+                                                    : 128 + 100 * sin(x * 0.03 + y * 0.02 + c));
     }
 }
 
@@ -53,7 +53,7 @@ static void png_is_exact(void)
     struct bw_buf out = {0};
     for (int s = 0; s < SIZES; s++) {
         int w = sizes[s][0], h = sizes[s][1];
-        paint(w, h, false, &random);
+        paint(w, h, &random);
         encode(w, h, &png, &out);
         png_image image = {.version = PNG_IMAGE_VERSION};
         REQUIRE(png_image_begin_read_from_memory(&image, out.data, out.length_bytes));
@@ -103,7 +103,7 @@ static void png_comments(void)
     struct bw_encoding commented = png;
     uint64_t random = 13;
     commented.comment = comment;
-    paint(17, 5, false, &random);
+    paint(17, 5, &random);
     encode(17, 5, &png, &out);
     check_png_text(&out, NULL);
     CHECK(!holds(&out, "tEXt", 4) && !holds(&out, "eXIf", 4) && !holds(&out, "tIME", 4));
@@ -166,7 +166,7 @@ static void jpeg_is_close(void)
                                              .quality = 95,
                                              .progressive = s % 2,
                                              .comment = s % 3 ? NULL : comment};
-        paint(w, h, true, NULL);
+        paint(w, h, NULL);
         encode(w, h, &encoding, &out);
         decode_jpeg(&out, w, h, &encoding);
         CHECK_INT(holds(&out, "\xff\xc2", 2), s % 2); // SOF2 begins a progressive frame
@@ -184,7 +184,7 @@ static void progressive_jpeg_is_the_same_picture(void)
     static unsigned char baseline[MOST];
     struct bw_encoding encoding = {.format = BW_FORMAT_JPEG, .quality = 80};
     struct bw_buf out = {0};
-    paint(128, 192, true, NULL);
+    paint(128, 192, NULL);
     encode(128, 192, &encoding, &out);
     decode_jpeg(&out, 128, 192, &encoding);
     memcpy(baseline, decoded, MOST);
@@ -201,7 +201,7 @@ static void jpeg_quality_costs_bytes(void)
     uint64_t random = 12;
     size_t before = 0;
     struct bw_buf out = {0};
-    paint(128, 192, false, &random);
+    paint(128, 192, &random);
     for (int i = 0; i < 6; i++) {
         const struct bw_encoding encoding = {.format = BW_FORMAT_JPEG, .quality = qualities[i]};
         encode(128, 192, &encoding, &out);
@@ -235,7 +235,7 @@ static void webp_is_close(void)
         int w = sizes[s / 2][0], h = sizes[s / 2][1];
         const struct bw_encoding encoding = {
             .format = BW_FORMAT_WEBP, .quality = 95, .comment = s % 2 ? comment : NULL};
-        paint(w, h, true, NULL);
+        paint(w, h, NULL);
         encode(w, h, &encoding, &out);
         double psnr = decode_webp(&out, w, h);
         CHECK_OF(psnr > 35, "%dx%d: %.1f dB", w, h, psnr);
@@ -250,7 +250,7 @@ static void webp_quality_costs_bytes(void)
     size_t before = 0;
     double worse = 0;
     struct bw_buf out = {0};
-    paint(128, 192, false, &random);
+    paint(128, 192, &random);
     for (int i = 0; i < 6; i++) {
         const struct bw_encoding encoding = {.format = BW_FORMAT_WEBP, .quality = qualities[i]};
         encode(128, 192, &encoding, &out);
@@ -288,7 +288,7 @@ static void webp_comments(void)
 {
     struct bw_encoding encoding = {.format = BW_FORMAT_WEBP, .quality = 80};
     struct bw_buf out = {0};
-    paint(17, 5, true, NULL);
+    paint(17, 5, NULL);
     encode(17, 5, &encoding, &out);
     CHECK(!holds(&out, "XMP ", 4) && !holds(&out, "EXIF", 4) && !holds(&out, "VP8X", 4));
     encoding.comment = comment;

@@ -175,7 +175,7 @@ static void counters_count(void)
     CHECK_NEAR(number_of(t, "\nbrickwork_stored_jobs{state=\"open\"} "), 3, 0);
     CHECK_NEAR(number_of(t, "\nbrickwork_stored_jobs{state=\"kept\"} "), 4, 0);
     CHECK_NEAR(number_of(t, "\nbrickwork_job_store_up "), 1, 0);
-    CHECK_NEAR(number_of(t, "\nbrickwork_stored_jobs_bytes "), 5.0 * (1ll << 32), 0);
+    CHECK_NEAR(number_of(t, "\nbrickwork_stored_jobs_bytes "), 5.0 * (1LL << 32), 0);
     CHECK_NEAR(number_of(t, "bricks_total{brick=\"0\",action=\"run\"} "), 2, 0);
     CHECK_NEAR(number_of(t, "bricks_total{brick=\"2\",action=\"skipped\"} "), 1, 0);
     CHECK_NEAR(number_of(t, "\nbrickwork_queue_pictures "), 5, 0);

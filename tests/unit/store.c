@@ -605,6 +605,26 @@ static void a_disk_without_room(void)
     end_scene(&s);
 }
 
+/* Whoever asks for it would wait for its pictures for ever. */
+static void completed_without_pictures(void)
+{
+    static const enum bw_job_end outcomes[] = {BW_JOB_FAILED, BW_JOB_COMPLETED};
+    for (int i = 0; i < 2; i++) {
+        struct bw_record record = admission("", "plums", 1), read = {0};
+        struct bw_buf header = {0};
+        struct bw_err err = {0};
+        record.outcome = outcomes[i];
+        record.finished_s = 2;
+        record.result = "{}";
+        bw_record_write(&record, &header);
+        int code =
+            bw_record_parse(&read, header.data, header.length_bytes, header.length_bytes, &err);
+        CHECK_INT(code, outcomes[i] == BW_JOB_COMPLETED ? BW_ESYNTAX : BW_OK);
+        bw_record_release(&read);
+        bw_buf_release(&header);
+    }
+}
+
 int main(void)
 {
     static const struct check_test tests[] = {TEST(life_in_memory),
@@ -628,6 +648,7 @@ int main(void)
                                               TEST(damaged_files),
                                               TEST(damaged_pictures),
                                               TEST(a_record_under_a_wrong_name),
+                                              TEST(completed_without_pictures),
                                               TEST(files_of_others_are_left_alone),
                                               TEST(one_server_to_a_directory),
                                               TEST(directories),
