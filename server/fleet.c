@@ -35,6 +35,7 @@
  * so none is left behind by a replica that is gone. */
 #include "server/fleet.h"
 
+#include "api/job.h"
 #include "api/request.h"
 #include "base/clock.h"
 #include "base/log.h"
@@ -233,12 +234,35 @@ static void complain(struct bw_fleet *f, const char *text)
     bw_log_message(BW_LOG_ERROR, "redis-refuses", text);
 }
 
-/* Request and result go into answers and events as they are. */
+static bool is_result(const struct bw_record *record)
+{
+    struct bw_generation generation;
+    struct bw_image images[BW_MAX_COUNT];
+    char digest[BW_JOB_DIGEST_CHARS];
+    return !bw_job_parse(record->result, &generation, images, digest, NULL);
+}
+
+static bool is_failure(const struct bw_record *record)
+{
+    int status = 0;
+    char *problem = bw_job_problem(record->result, record->id, &status);
+    bool good = problem && status >= 400 && status < 600;
+    free(problem);
+    return good;
+}
+
+/* Request and result go into answers and events as they are, so they have to be what they pass for,
+ * each in one line. */
 static bool is_sound(const struct bw_record *record)
 {
-    const char *result = record->result ? record->result : "{}";
-    return *record->body == '{' && !strpbrk(record->body, "\r\n") && *result == '{' &&
-           !strpbrk(result, "\r\n");
+    static bool (*const checks[])(const struct bw_record *record) = {
+        [BW_JOB_COMPLETED] = is_result, [BW_JOB_FAILED] = is_failure};
+    struct bw_request request;
+    return !strpbrk(record->body, "\r\n") &&
+           !bw_request_parse(&request, record->body, strlen(record->body), NULL) &&
+           (record->outcome == BW_JOB_OPEN ||
+            (*record->result == '{' && !strpbrk(record->result, "\r\n") &&
+             checks[record->outcome](record)));
 }
 
 /* Read the record of an answer; what was said is something else if it cannot be. */
