@@ -160,7 +160,7 @@ struct timings {
 
 static uint8_t mask_of(const struct bw_arch *arch, int k)
 {
-    return k < arch->brick_count ? (uint8_t)(1 << k) : bw_arch_full_mask(arch);
+    return (uint8_t)(k < arch->brick_count ? 1 << k : bw_arch_full_mask(arch));
 }
 
 static void time_all(const struct bw_arch *arch, struct bw_denoiser *denoiser,

@@ -238,7 +238,7 @@ static void no_request_is_lost(void)
 {
     static const char *const methods[] = {"GET",  "HEAD", "POST",    "PUT",
                                           "BREW", "WHEN", "OPTIONS", "DELETE"};
-    static char routes[BW_MAX_ROUTES][8];
+    static char routes[BW_MAX_ROUTES][12];
     bw_metrics_init(&metrics);
     for (int i = 0; i < BW_MAX_ROUTES * 8 * 18; i++) {
         char *route = routes[i / 18 / 8];
