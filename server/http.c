@@ -48,7 +48,8 @@ struct bw_http {
     bw_http_observer *observer;
     void *context;
     struct bw_connections connections;
-    bool running;    // inside MHD_run()
+    bool running; // inside MHD_run()
+    bool ending;  // nothing may rest any more: the daemon must not stop under suspended connections
     bool run_again;  // as soon as others had their turn
     double drain_ms; // when draining began; 0: not draining
     bw_loop_fn *drained;
@@ -312,6 +313,7 @@ static void client_left(void *context)
  * merely goes nowhere then. */
 static void wait_for_news(struct bw_exchange *x)
 {
+    assert(!x->http->ending);
     x->suspended = true;
     MHD_suspend_connection(x->mhd);
     x->watch = bw_watch_new(x->http->loop, x->connection->fd, BW_WATCH_HANGUP, client_left, x);
@@ -360,7 +362,9 @@ static enum MHD_Result answer(void *context, struct MHD_Connection *mhd, const c
         return MHD_NO;
     if (x->refused)
         return send_refusal(x);
-    return x->handled ? send_response(x) : handle(x);
+    if (x->handled)
+        return send_response(x);
+    return http->ending ? MHD_NO : handle(x);
 }
 
 static void on_completed(void *context, struct MHD_Connection *mhd, void **slot,
@@ -497,7 +501,7 @@ static ssize_t read_stream(void *context, uint64_t position, char *out, size_t r
 {
     struct bw_exchange *x = context;
     (void)position;
-    if (x->left)
+    if (x->left || x->http->ending)
         return MHD_CONTENT_READER_END_WITH_ERROR;
     if (x->chunk_sent == x->chunk.length_bytes && !x->ended) {
         bw_buf_release(&x->chunk);
@@ -722,12 +726,12 @@ void bw_http_free(struct bw_http *http)
     bw_timer_free(http->timeout);
     bw_timer_free(http->sweep);
     if (http->daemon) {
-        http->running = true; // no MHD_run() from callbacks any more
+        http->running = http->ending = true; // no MHD_run() from callbacks any more
         const struct bw_connection *busy = &http->connections.busy;
         for (const struct bw_connection *c = busy->next; c != busy; c = c->next) {
             struct bw_exchange *x = c->exchange;
             if (x && x->suspended)
-                client_left(x); // the daemon must not stop under suspended connections
+                client_left(x);
         }
         MHD_run(http->daemon);
         MHD_stop_daemon(http->daemon);

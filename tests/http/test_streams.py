@@ -427,6 +427,19 @@ class TestDraining(StreamCase):
         server.stop(status=1)
 
 
+    def test_told_twice_at_once(self):
+        """Again and again, since what is under way in that moment is never the same."""
+        for _ in range(12):
+            server = Server()
+            stream = self.open(ENDLESS, server=server)
+            self.assertEqual([stream.next().name, stream.next().name], ["queued", "progress"])
+            server.process.send_signal(signal.SIGTERM)
+            server.process.send_signal(signal.SIGINT)
+            with self.assertRaises((http.client.IncompleteRead, ConnectionError)):
+                stream.rest()
+            server.stop(status=1)
+
+
 class TestOpenai(StreamCase):
     """The stream that clients of OpenAI's images API read."""
 
