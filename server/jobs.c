@@ -449,6 +449,12 @@ void bw_jobs_image(struct bw_service *service, struct bw_exchange *x)
 
 /* ---- life ---- */
 
+/* What the clock is set to: its time less that of the one that only goes on. */
+static int64_t clock_set_s(void)
+{
+    return bw_unix_s() - (int64_t)(bw_now_ms() / 1e3);
+}
+
 int bw_jobs_new(struct bw_jobs **out, struct bw_service *service, struct bw_err *err)
 {
     const struct bw_config *config = service->config;
@@ -462,7 +468,7 @@ int bw_jobs_new(struct bw_jobs **out, struct bw_service *service, struct bw_err 
     if (!jobs)
         return bw_err_set(err, BW_ENOMEM, "out of memory");
     jobs->service = service;
-    jobs->clock_s = bw_unix_s() - (int64_t)(bw_now_ms() / 1e3);
+    jobs->clock_s = clock_set_s();
     int code = bw_webhook_new(&jobs->webhook, &webhook, err);
     if (!code && bw_redis_url_is(config->jobs))
         code = bw_desk_new(&jobs->desk, service, jobs->webhook, MOST_RECORDS, err);
@@ -566,7 +572,7 @@ void bw_jobs_resume(struct bw_jobs *jobs)
 static void follow_clock(struct bw_jobs *jobs)
 {
     struct bw_log_line line;
-    int64_t said_s = bw_unix_s() - (int64_t)(bw_now_ms() / 1e3), by_s = said_s - jobs->clock_s;
+    int64_t said_s = clock_set_s(), by_s = said_s - jobs->clock_s;
     if (by_s > -CLOCK_JUMP_S && by_s < CLOCK_JUMP_S)
         return;
     bw_store_shift(jobs->store, by_s);

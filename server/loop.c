@@ -208,8 +208,8 @@ static void on_poll(uv_poll_t *poll, int status, int events)
     watch->fn(watch->context);
 }
 
-struct bw_watch *bw_watch_new(struct bw_loop *loop, int fd, enum bw_watch_kind kind, bw_loop_fn *fn,
-                              void *context)
+/* One that does not watch yet; NULL without memory or for a descriptor that cannot be polled. */
+static struct bw_watch *new_watch(struct bw_loop *loop, int fd, bw_loop_fn *fn, void *context)
 {
     struct bw_watch *watch = calloc(1, sizeof *watch);
     if (!watch || uv_poll_init(&loop->uv, &watch->poll, fd)) {
@@ -219,6 +219,15 @@ struct bw_watch *bw_watch_new(struct bw_loop *loop, int fd, enum bw_watch_kind k
     watch->fn = fn;
     watch->context = context;
     watch->poll.data = watch;
+    return watch;
+}
+
+struct bw_watch *bw_watch_new(struct bw_loop *loop, int fd, enum bw_watch_kind kind, bw_loop_fn *fn,
+                              void *context)
+{
+    struct bw_watch *watch = new_watch(loop, fd, fn, context);
+    if (!watch)
+        return NULL;
     if (uv_poll_start(&watch->poll, kind == BW_WATCH_HANGUP ? UV_DISCONNECT : UV_READABLE,
                       on_poll)) {
         bw_watch_free(watch);
@@ -239,15 +248,9 @@ static void on_poll_duplex(uv_poll_t *poll, int status, int events)
 struct bw_watch *bw_watch_new_duplex(struct bw_loop *loop, int fd, bw_loop_fn *readable,
                                      bw_loop_fn *writable, void *context)
 {
-    struct bw_watch *watch = calloc(1, sizeof *watch);
-    if (!watch || uv_poll_init(&loop->uv, &watch->poll, fd)) {
-        free(watch);
-        return NULL;
-    }
-    watch->fn = readable;
-    watch->writable = writable;
-    watch->context = context;
-    watch->poll.data = watch;
+    struct bw_watch *watch = new_watch(loop, fd, readable, context);
+    if (watch)
+        watch->writable = writable;
     return watch;
 }
 

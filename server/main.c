@@ -90,10 +90,7 @@ static void on_hangup(void *context)
 {
     struct server *s = context;
     struct bw_err err = {0};
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    bw_supervisor_tell("RELOADING=1\nMONOTONIC_USEC=%lld",
-                       (long long)now.tv_sec * 1000000 + now.tv_nsec / 1000);
+    bw_supervisor_tell("RELOADING=1\nMONOTONIC_USEC=%lld", (long long)(bw_now_ms() * 1e3));
     if (bw_gate_reload(&s->service.gate, &err))
         bw_log_message(BW_LOG_ERROR, "keys-stay", err.message);
     else if (*s->config.keys_file)
