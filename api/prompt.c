@@ -4,7 +4,7 @@
 
 #include <ctype.h>
 #include <stdbool.h>
-#include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
@@ -24,52 +24,68 @@ static size_t next_word(const char **text)
     return length;
 }
 
-enum { ROOTS = 4 };
+enum { ENDINGS = 4 };
 
-/* A word that this one may be the plural of: its first `length` letters, with a 'y' after them or
- * not. */
+/* A word that another may be the plural of: its first letters, with a 'y' after them or not. */
 struct root {
-    size_t length; // 0: there is none
+    const char *at;
+    int length; // 0: there is none
     bool y;
 };
 
-/* The word itself, and what it is without -s, -es, and -ies: lemons, mangoes, cherries. */
+/* Of one word: itself, and what it is without -s, -es, and -ies: lemons, mangoes, cherries. */
 static struct root root_of(const char *word, size_t length, int which)
 {
-    static const char *const endings[ROOTS] = {"", "s", "es", "ies"};
+    static const char *const endings[ENDINGS] = {"", "s", "es", "ies"};
     size_t cut = strlen(endings[which]);
     if (length < cut + (cut ? 2 : 1) || strncasecmp(word + length - cut, endings[which], cut) != 0)
-        return (struct root){0, false};
-    if (which == 0 && (word[length - 1] | 32) == 'y')
-        return (struct root){length - 1, true};
-    return (struct root){length - cut, which == 3};
+        return (struct root){0};
+    bool y = which == 0 && (word[length - 1] | 32) == 'y';
+    return (struct root){word, (int)(length - cut - y), y || which == 3};
 }
 
-/* The same word, singular and plural aside. */
-static bool is_same_word(const char *a, size_t a_length, const char *b, size_t b_length)
+static int by_letters(const void *a, const void *b)
 {
-    for (int i = 0; i < ROOTS; i++) {
-        struct root x = root_of(a, a_length, i);
-        for (int j = 0; x.length && j < ROOTS; j++) {
-            struct root y = root_of(b, b_length, j);
-            if (x.length == y.length && x.y == y.y && strncasecmp(a, b, x.length) == 0)
-                return true;
+    const struct root *x = a, *y = b;
+    int shorter = x->length < y->length ? x->length : y->length;
+    int order = strncasecmp(x->at, y->at, (size_t)shorter);
+    return order ? order : x->length != y->length ? x->length - y->length : x->y - y->y;
+}
+
+/* The roots of all words of a prompt, sorted: there may be as many names as words, and every word
+ * of each name is looked for. */
+struct roots {
+    int count;
+    struct root all[BW_PROMPT_CHARS];
+};
+
+static void find_roots(struct roots *roots, const char *text)
+{
+    size_t length;
+    roots->count = 0;
+    for (; (length = next_word(&text)) > 0; text += length) {
+        for (int i = 0; i < ENDINGS && roots->count < BW_PROMPT_CHARS; i++) {
+            struct root root = root_of(text, length, i);
+            if (root.length)
+                roots->all[roots->count++] = root;
         }
     }
-    return false;
+    qsort(roots->all, (size_t)roots->count, sizeof *roots->all, by_letters);
 }
 
-static bool holds_word(const char *text, const char *word, size_t length)
+/* Two words are the same, singular and plural aside, if they have a root in common. */
+static bool holds_word(const struct roots *prompt, const char *word, size_t length)
 {
-    size_t count;
-    for (; (count = next_word(&text)) > 0; text += count) {
-        if (is_same_word(text, count, word, length))
+    for (int i = 0; i < ENDINGS; i++) {
+        struct root root = root_of(word, length, i);
+        if (root.length &&
+            bsearch(&root, prompt->all, (size_t)prompt->count, sizeof root, by_letters))
             return true;
     }
     return false;
 }
 
-static bool holds_all_words(const char *prompt, const char *name)
+static bool holds_all_words(const struct roots *prompt, const char *name)
 {
     size_t length;
     bool any = false;
@@ -83,9 +99,11 @@ static bool holds_all_words(const char *prompt, const char *name)
 
 int bw_prompt_class(const char *prompt, const char (*class_names)[BW_NAME_CHARS], int class_count)
 {
+    struct roots roots;
     int best = -1;
+    find_roots(&roots, prompt);
     for (int i = 0; i < class_count; i++) {
-        if (holds_all_words(prompt, class_names[i]) &&
+        if (holds_all_words(&roots, class_names[i]) &&
             (best < 0 || strlen(class_names[i]) > strlen(class_names[best])))
             best = i;
     }
