@@ -28,7 +28,8 @@ COMMAND = BUILD / "brickwork"
 TINY = ROOT / "tests/models/tiny-pg-32.safetensors"
 POMOLOGY = ROOT / "models/pomology-128.safetensors"
 
-PATIENCE_S = 120  # how long a condition may take to come true; only a broken build waits that long
+# How long a condition may take to come true; only a broken build waits that long.
+PATIENCE_S = 480 if BUILD.name in ("asan", "tsan") else 120
 JSON = {"Content-Type": "application/json"}
 SANITIZER_REPORT = re.compile(r"ERROR: \w+Sanitizer|WARNING: ThreadSanitizer|runtime error:")
 
