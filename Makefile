@@ -107,6 +107,8 @@ tsan:
 
 # Goes on where the last one stopped; after `make clean`, from the seeds. FUZZ_RUNS=10000000, FUZZ_SECONDS=600 or
 # both, whichever comes first; FUZZ_TARGETS="request model" for some; FUZZ_WRAP="nice -n 19" is put before each.
+# FUZZ_SANITIZE=undefined, in a folder of its own, goes through four times as many inputs in the same time; what those
+# teach becomes seeds, and the tests try seeds with both sanitizers.
 FUZZ_SECONDS ?= $(if $(FUZZ_RUNS),,60)
 fuzz: fuzz-build
 	@FUZZ_WRAP="$(FUZZ_WRAP)" $(PYTHON) tests/fuzz/run.py $(FUZZ_BUILD)/fuzz $(if $(FUZZ_RUNS),--runs $(FUZZ_RUNS)) \
@@ -116,11 +118,12 @@ fuzz: fuzz-build
 fuzz-seeds: fuzz-build
 	@$(PYTHON) tests/fuzz/run.py $(FUZZ_BUILD)/fuzz --minimise $(FUZZ_TARGETS)
 
-FUZZ_BUILD := $(BUILD)/libfuzzer
+FUZZ_SANITIZE ?= address,undefined
+FUZZ_BUILD := $(BUILD)/libfuzzer/$(FUZZ_SANITIZE)
 FUZZ_CC    ?= clang
 fuzz-build: packages-fuzz
 	@$(MAKE) --no-print-directory BUILD=$(FUZZ_BUILD) CC="$(FUZZ_CC)" CFLAGS="-O2 -g -fno-omit-frame-pointer" \
-	    SANITIZE="-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all" \
+	    SANITIZE="-fsanitize=fuzzer-no-link,$(FUZZ_SANITIZE) -fno-sanitize-recover=all" \
 	    FUZZ_ENGINE=-fsanitize=fuzzer fuzz-programs
 
 fuzz-programs: $(FUZZ_PROGRAMS)
