@@ -17,7 +17,7 @@ import unittest
 
 from jobs import parse
 from scarce import ALL, ENDLESSLY, PROGRAM, Scarce
-from support import JSON, PATIENCE_S, QUICK, SERVER, TINY, Client, Server, ask, environment, wait_until
+from support import JSON, PATIENCE_S, QUICK, SANITIZED, SERVER, TINY, Client, Server, ask, environment, wait_until
 
 MOST = 3000  # allocations that a request may take before the test gives up
 SETTLE_S = 10
@@ -26,6 +26,11 @@ SECRET = "whsec_" + "c2VjcmV0IG9mIGEgdGVzdCB0aGF0IGlzIGxvbmc="
 
 # Lack of memory has an answer of its own on every path, which openapi.yaml need not repeat everywhere.
 os.environ.pop("BRICKWORK_RECORD", None)
+
+
+def setUpModule():
+    if SANITIZED:
+        raise unittest.SkipTest("sanitizers bring their own allocators")
 
 
 class TestStart(unittest.TestCase):

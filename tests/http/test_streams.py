@@ -17,7 +17,7 @@ PATH = "/v1/generate"
 OPENAI = "/v1/images/generations"
 CANCELLED = 'pictures_total{outcome="cancelled"}'
 FAILED = 'pictures_total{outcome="failed"}'
-FAULT = {"LD_PRELOAD": str(BUILD / "fault.so"), "ASAN_OPTIONS": "verify_asan_link_order=0"}
+FAULT = {"LD_PRELOAD": str(BUILD / "fault.so")}
 PARTIAL, COMPLETED = "image_generation.partial_image", "image_generation.completed"
 
 
