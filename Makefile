@@ -40,7 +40,7 @@ UNIT_PROGRAMS := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(UNITS))
 PRELOADED     := $(patsubst tests/http/%.c,$(BUILD)/%.so,$(wildcard tests/http/*.c))
 FUZZ_PROGRAMS := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(FUZZ))
 
-.PHONY: all help demo test sanitize coverage check lint asan tsan fuzz fuzz-seeds fuzz-build fuzz-programs container prove-nginx \
+.PHONY: all help demo test sanitize coverage check lint asan tsan fuzz fuzz-seeds fuzz-build fuzz-programs container prove-nginx prove-large \
         clean install tests packages-build packages-demo packages-test packages-check \
         packages-lint packages-fuzz
 .DELETE_ON_ERROR:
@@ -59,6 +59,7 @@ help:
 	@echo "make lint       clang-tidy and cppcheck"
 	@echo "make container  build the image and prove what it promises, without a Docker engine (root)"
 	@echo "make prove-nginx  replicas behind nginx restarted, killed, frozen, overloaded: the table"
+	@echo "make prove-large  models as large as the published checkpoints, against PyTorch and served: the table"
 	@echo "make install    into PREFIX ($(PREFIX))"
 
 demo: packages-demo
@@ -133,6 +134,10 @@ container:
 
 prove-nginx: packages-test $(BUILD)/brickworkd
 	@BRICKWORK_BUILD=$(BUILD) $(PYTHON) tests/deploy/proof.py
+
+# Some minutes, 3 GB of disk, 6 GB of memory.
+prove-large: packages-test $(BUILD)/brickworkd $(BUILD)/brickwork
+	@BRICKWORK_BUILD=$(BUILD) $(PYTHON) tests/train/large.py
 
 tests: $(UNIT_PROGRAMS) $(FUZZ_PROGRAMS) $(PRELOADED)
 

@@ -21,7 +21,9 @@ static const struct bw_option options[] = {
     {"model", "FILE", "the model (default: the one that came with the program)"},
     {"precision", "P", "auto (bf16 where the CPU is fast at it), bf16 or f32"},
     {"threads", "N", "most threads to measure with (default: all cores)"},
-    {"batch", "N", "measure nothing but all bricks on 1 to 8 pictures; prints milliseconds"},
+    {"batch", "N",
+     "measure nothing but all bricks on 1 to 8 pictures; prints milliseconds, or one "
+     "figure for machines"},
     {"seconds", "S", "time for each figure (default 1)"},
     {"json", "yes|no", "figures for machines instead of a table (default no)"},
     {NULL, NULL, NULL},
@@ -286,6 +288,13 @@ static void sample(void *context)
     p->all_ms += bw_now_ms() - start;
 }
 
+static double peak_rss_mib(void)
+{
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    return (double)usage.ru_maxrss / 1024;
+}
+
 static int bench_picture(struct bench *b, struct bw_err *err)
 {
     const struct bw_arch *arch = &b->model->arch;
@@ -301,22 +310,19 @@ static int bench_picture(struct bench *b, struct bw_err *err)
     p.rgb = (unsigned char *)b->pictures;
     double ms = median_ms(b, sample, &p);
     double outside = 100 * (1 - p.network_ms / p.all_ms);
-    struct rusage usage;
-    getrusage(RUSAGE_SELF, &usage);
     if (b->json)
         bw_buf_addf(&b->out,
                     "],\"picture\":{\"steps\":%d,\"evaluations\":%d,\"ms\":%.3f,\"outside_network_"
                     "percent\":"
                     "%.2f},\"load_ms\":%.2f,\"peak_rss_mib\":%.1f}\n",
                     SAMPLE_STEPS, bw_plan_evaluations(&p.plan), ms, outside, b->load_ms,
-                    (double)usage.ru_maxrss / 1024);
+                    peak_rss_mib());
     else
         bw_buf_addf(
             &b->out,
             "\na picture of %d steps, %d evaluations: %.1f ms, %.1f %% of it outside the network\n"
             "loading the model: %.1f ms; peak RSS of this run: %.1f MiB\n",
-            SAMPLE_STEPS, bw_plan_evaluations(&p.plan), ms, outside, b->load_ms,
-            (double)usage.ru_maxrss / 1024);
+            SAMPLE_STEPS, bw_plan_evaluations(&p.plan), ms, outside, b->load_ms, peak_rss_mib());
     bw_denoiser_free(p.denoiser);
     return BW_OK;
 }
@@ -352,6 +358,21 @@ static int prepare(struct bench *b, struct bw_err *err)
     return BW_OK;
 }
 
+/* The one figure beside the limit, and what loading took. */
+static int figure_of_one(struct bench *b, struct bw_denoiser *denoiser, struct bw_err *err)
+{
+    struct bw_team *team;
+    int code = bw_team_new(&team, b->threads, err);
+    if (code)
+        return code;
+    bw_buf_addf(&b->out, "{\"kernels\":\"%s\",\"parameters\":%zu,\"load_ms\":%.2f,\"evaluation\":",
+                b->model->kernels->name, b->model->parameter_count, b->load_ms);
+    bench_mask(b, denoiser, team, b->batch, bw_arch_full_mask(&b->model->arch));
+    bw_buf_addf(&b->out, ",\"peak_rss_mib\":%.1f}\n", peak_rss_mib());
+    bw_team_free(team);
+    return BW_OK;
+}
+
 static int run_one(struct bench *b, struct bw_err *err)
 {
     struct bw_denoiser *denoiser;
@@ -360,9 +381,12 @@ static int run_one(struct bench *b, struct bw_err *err)
         return code;
     struct evaluation e =
         make_evaluation(b, denoiser, b->batch, bw_arch_full_mask(&b->model->arch));
-    bw_buf_addf(&b->out, "%.4f\n", median_ms(b, evaluate, &e));
+    if (b->json)
+        code = figure_of_one(b, denoiser, err);
+    else
+        bw_buf_addf(&b->out, "%.4f\n", median_ms(b, evaluate, &e));
     bw_denoiser_free(denoiser);
-    return BW_OK;
+    return code;
 }
 
 static int run_all(struct bench *b, struct bw_err *err)

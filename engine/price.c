@@ -152,8 +152,12 @@ static void add_point(struct bw_price_line *line, double gigaflops, double least
  * cold, and for all bricks together. */
 enum { USUAL = BW_PRICE_POINTS - 2 };
 
+/* Where a single call takes longer than so many times the budget, the first one is all there is of
+ * the bricks together, and each alone is timed once: its work then is its price. */
+static const double slow_times = 5;
+
 /* [bricks, then all together][probes]: of a brick the least time of several tries, because noise
- * only adds to it; of all together, at one size, what is usual. */
+ * only adds to it; of all together, at one size, what is usual. 0: not timed. */
 struct timings {
     double ms[BW_MAX_BRICKS + 1][BW_PRICE_POINTS];
 };
@@ -163,25 +167,36 @@ static uint8_t mask_of(const struct bw_arch *arch, int k)
     return (uint8_t)(k < arch->brick_count ? 1 << k : bw_arch_full_mask(arch));
 }
 
+/* A brick alone, or all of them, at every size that there is. */
+static void time_one(const struct bw_arch *arch, struct bw_denoiser *denoiser,
+                     struct bw_eval *evals, const struct probe *probes, int k, struct timings *t)
+{
+    bool alone = k < arch->brick_count;
+    for (int i = alone ? 0 : USUAL; i <= (alone ? BW_PRICE_POINTS - 1 : USUAL); i++) {
+        if (i == 0 && probes[0].side == probes[1].side)
+            continue;
+        double ms = time_ms(denoiser, evals, probes[i], mask_of(arch, k));
+        double known = t->ms[k][i] > 0 ? t->ms[k][i] : ms;
+        t->ms[k][i] = alone ? fmin(known, ms) : (known + ms) / 2;
+    }
+}
+
 static void time_all(const struct bw_arch *arch, struct bw_denoiser *denoiser,
                      struct bw_eval *evals, const struct probe *probes, double budget_ms,
                      struct timings *t)
 {
-    const int last = BW_PRICE_POINTS - 1;
-    time_ms(denoiser, evals, probes[USUAL], bw_arch_full_mask(arch));
+    double first_ms = time_ms(denoiser, evals, probes[USUAL], bw_arch_full_mask(arch));
+    if (first_ms > slow_times * budget_ms) {
+        for (int k = 0; k < arch->brick_count; k++)
+            t->ms[k][USUAL] = time_ms(denoiser, evals, probes[USUAL], mask_of(arch, k));
+        t->ms[arch->brick_count][USUAL] = first_ms;
+        return;
+    }
     double began_ms = bw_now_ms();
     int rounds = 0;
     do {
-        for (int k = 0; k <= arch->brick_count; k++) {
-            bool alone = k < arch->brick_count;
-            for (int i = alone ? 0 : USUAL; i <= (alone ? last : USUAL); i++) {
-                if (i == 0 && probes[0].side == probes[1].side)
-                    continue;
-                double ms = time_ms(denoiser, evals, probes[i], mask_of(arch, k));
-                double known = rounds ? t->ms[k][i] : ms;
-                t->ms[k][i] = alone ? fmin(known, ms) : (known + ms) / 2;
-            }
-        }
+        for (int k = 0; k <= arch->brick_count; k++)
+            time_one(arch, denoiser, evals, probes, k, t);
         rounds++;
     } while (rounds < MOST_ROUNDS && bw_now_ms() - began_ms < budget_ms * rounds / (rounds + 1));
 }
@@ -201,13 +216,15 @@ int bw_price_measure(struct bw_price *price, const struct bw_arch *arch,
 
     *price = (struct bw_price){.arch = arch, .overall = 1};
     for (int k = 0; k <= arch->brick_count; k++) {
-        for (int i = arch->min_size == arch->image_size; i < BW_PRICE_POINTS; i++) {
+        for (int i = 0; i < BW_PRICE_POINTS; i++) {
             struct bw_work work = {0};
+            if (timings.ms[k][i] <= 0)
+                continue;
             bw_work_add(&work, arch, probes[i].side, probes[i].side, mask_of(arch, k),
                         probes[i].evals);
             if (k < arch->brick_count)
                 add_point(&price->lines[k], bw_work_gigaflops(&work), timings.ms[k][i]);
-            else if (i == USUAL) // in company bricks find the caches full of each other's weights
+            else // in company bricks find the caches full of each other's weights
                 price->overall = timings.ms[k][i] / expected_ms(price, &work);
         }
     }

@@ -40,7 +40,8 @@ double bw_work_gigaflops(const struct bw_work *work);
 bool bw_work_reaches(const struct bw_work *work, int tokens);
 
 /* Time every brick on an idle denoiser at up to three sizes, again and again while the next round
- * fits into budget_ms, at least once. `arch` must outlive the price. BW_ENOMEM. */
+ * fits into budget_ms, at least once; if already one call takes several times that, once and at one
+ * size. `arch` must outlive the price. BW_ENOMEM. */
 int bw_price_measure(struct bw_price *price, const struct bw_arch *arch,
                      struct bw_denoiser *denoiser, double budget_ms, struct bw_err *err);
 

@@ -37,17 +37,22 @@ def write_json(path, value):
         file.write("\n")
 
 
+def map_safetensors(path):
+    """(arrays by name, metadata) of a file of F16 and F32. The arrays lie in the mapped file: what is looked at is
+    read, and no more."""
+    with open(path, "rb") as file:
+        length = struct.unpack("<Q", file.read(8))[0]
+        header = json.loads(file.read(length))
+    metadata = header.pop("__metadata__", {})
+    body = np.memmap(path, np.uint8, "r", offset=8 + length)
+    return {name: body[slice(*entry["data_offsets"])].view(DTYPES[entry["dtype"]]).reshape(entry["shape"])
+            for name, entry in header.items()}, metadata
+
+
 def read_safetensors(path):
     """(tensors by name, metadata) of a file of F16 and F32."""
-    with open(path, "rb") as file:
-        header = json.loads(file.read(struct.unpack("<Q", file.read(8))[0]))
-        body = file.read()
-    metadata = header.pop("__metadata__", {})
-    tensors = {}
-    for name, entry in header.items():
-        array = np.frombuffer(body[slice(*entry["data_offsets"])], DTYPES[entry["dtype"]])
-        tensors[name] = torch.from_numpy(array.reshape(entry["shape"]).copy())
-    return tensors, metadata
+    arrays, metadata = map_safetensors(path)
+    return {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}, metadata
 
 
 def write_safetensors(path, tensors, metadata):

@@ -1,6 +1,7 @@
 """The LEGO-brick network in PyTorch, written to be fast on a CPU.
 
-tests/golden holds the numbers it must reproduce. What is done for speed, all of it outside the timed part:
+The same network as train/network.py, whose modules are those of the checkpoints and can be trained; tests/golden holds
+the numbers it must reproduce. What is done for speed, all of it outside the timed part:
 
 - one evaluation is one static graph: picture in, denoised picture out, a batch of B pictures at a time;
 - all tiles of all pictures go through a brick together, as [B, tokens of one picture, hidden];
@@ -16,7 +17,8 @@ Shapes: B pictures, T tiles per picture, N tokens per tile, D hidden size, C pic
 """
 import json
 import math
-import struct
+import pathlib
+import sys
 import warnings
 from contextlib import nullcontext
 
@@ -24,30 +26,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-
-def load_safetensors(path):
-    """{name: tensor}, metadata."""
-    types = {"F16": np.float16, "F32": np.float32}
-    with open(path, "rb") as file:
-        header = json.loads(file.read(struct.unpack("<Q", file.read(8))[0]))
-        body = file.read()
-    metadata = header.pop("__metadata__", {})
-    tensors = {}
-    for name, entry in header.items():
-        start, end = entry["data_offsets"]
-        array = np.frombuffer(body[start:end], types[entry["dtype"]]).reshape(entry["shape"])
-        tensors[name] = torch.from_numpy(array.copy())
-    return tensors, metadata
-
-
-def position_table(hidden, side):
-    """[side*side, hidden]: the first half of the channels encodes the column, the second the row."""
-    def encode(position):
-        omega = 10000.0 ** -(torch.arange(hidden // 4, dtype=torch.float64) / (hidden // 4))
-        angle = position.double()[:, None] * omega
-        return torch.cat([angle.sin(), angle.cos()], 1)
-    line = torch.arange(side)
-    return torch.cat([encode(line.repeat(side)), encode(line.repeat_interleave(side))], 1).float()
+sys.path.append(str(pathlib.Path(__file__).resolve().parents[2]))
+from train import files, network  # noqa: E402
 
 
 def normalise(x, hidden):
@@ -123,7 +103,7 @@ class Brick(torch.nn.Module):
         line = torch.linspace(-1, 1, picture)
         coordinates = torch.stack([line[:, None].expand(picture, picture), line[None].expand(picture, picture)])
         fixed = F.linear(self.patches(coordinates[None]), embed[:, inputs:].reshape(hidden, -1))
-        position = position_table(hidden, self.side).repeat(self.grid ** 2, 1)
+        position = network.position_table(hidden, self.side).repeat(self.grid ** 2, 1)
         self.register_buffer("position", fixed + position + weights[prefix + "x_embedder.proj.bias"])  # [1, T*N, D]
         self.blocks = torch.nn.ModuleList(
             block(weights, "%sblocks.%d." % (prefix, j), self.side ** 2, config["num_heads"], attention)
@@ -157,7 +137,7 @@ class Lego(torch.nn.Module):
 
     def __init__(self, path, attention=Attention, block=Block):
         super().__init__()
-        weights, metadata = load_safetensors(path)
+        weights, metadata = files.read_safetensors(path)
         weights = {name: tensor.float() for name, tensor in weights.items()}
         config = self.config = json.loads(metadata["lego"])
         hidden = config["hidden_size"]

@@ -7,7 +7,7 @@
  * depend on the rows beside it. */
 #include "engine/kernels/bf16.inc"
 
-enum { QUERIES = 32 };
+enum { QUERIES = 32, HEAD_STEP = 32 };
 #define HAS_TILES
 
 #include "engine/kernels/avx512.inc"

@@ -4,6 +4,7 @@
 #include <immintrin.h>
 #include <math.h>
 #include <stdint.h>
+#include <string.h>
 
 typedef float activation;
 typedef __m512 vector;
@@ -33,7 +34,7 @@ static inline void store_whole(float *out, __m512 v)
     _mm512_storeu_ps(out, v);
 }
 
-enum { QUERIES = 16 };
+enum { QUERIES = 16, HEAD_STEP = 1 };
 
 #include "engine/kernels/avx512.inc"
 

@@ -1,7 +1,7 @@
 /* AVX-512 with bfloat16 activations and weights, float sums. */
 #include "engine/kernels/bf16.inc"
 
-enum { QUERIES = 12 };
+enum { QUERIES = 12, HEAD_STEP = 1 };
 
 #include "engine/kernels/avx512.inc"
 

@@ -11,6 +11,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import torch  # noqa: E402
 
 import golden  # noqa: E402
+from train import diffusion  # noqa: E402
 from support import COMMAND, PATIENCE_S, run_program  # noqa: E402
 
 torch.set_num_threads(1)
@@ -30,14 +31,33 @@ def command(*arguments, status=0):
     return result.stdout + result.stderr
 
 
-def engine(model, case, x, folder):
-    """What `brickwork denoise` makes of x [C, H, W] with that model file: tensors by name."""
+def engine(model, case, x, folder, precision="f32", kernels=None):
+    """What `brickwork denoise` makes of x [C, H, W] with that model file, and that set of kernels at most: tensors by
+    name."""
     name = "x" if case["kind"] == "denoise" else "noise"
     golden.save(folder / "case.safetensors", name, x.numpy(), case)
     result = run_program(COMMAND, "denoise", "--model", model, "--case", folder / "case.safetensors",
-                         "--out", folder / "out.safetensors", "--precision", "f32")
+                         "--out", folder / "out.safetensors", "--precision", precision,
+                         env={"BRICKWORK_CPU": kernels} if kernels else None)
     assert result.returncode == 0, result.stderr
     return golden.load(folder / "out.safetensors")[0]
+
+
+def evaluate(net, case, x):
+    """What the network makes of a case: tensors by the engine's names. x [C, H, W]."""
+    label, x = torch.tensor([case["label"]]), x[None]
+    if case["kind"] == "sample":
+        guidance = case.get("guidance", 1) if case["label"] >= 0 else 1
+        return {"image": diffusion.sample(net, x, label, case["steps"], guidance, case.get("solver", "dpmpp2m"),
+                                          case.get("masks"))[0].numpy()}
+    outputs = []
+    net_outputs = net.forward
+    net.forward = lambda *rest: outputs.extend(net_outputs(*rest)) or outputs
+    d = diffusion.denoise(net, x, torch.tensor([case["sigma"]]), diffusion.one_hot(label, net.network["num_classes"]),
+                          diffusion.whole(1, x.shape[2:], x.device), case["mask"], case["shifts"])[-1]
+    del net.forward
+    ran = [k for k, runs in enumerate(case["mask"]) if runs]
+    return {"d": d[0].numpy(), **{f"brick{k}": out[0].numpy() for k, out in zip(ran, outputs)}}
 
 
 def same_weights(a, b):

@@ -24,30 +24,13 @@ def load(path):
     return net
 
 
-def evaluate(net, case, x):
-    """What the network makes of a case: tensors by the engine's names. x [C, H, W]."""
-    label, x = torch.tensor([case["label"]]), x[None]
-    if case["kind"] == "sample":
-        guidance = case.get("guidance", 1) if case["label"] >= 0 else 1
-        return {"image": diffusion.sample(net, x, label, case["steps"], guidance, case.get("solver", "dpmpp2m"),
-                                          case.get("masks"))[0].numpy()}
-    outputs = []
-    net_outputs = net.forward
-    net.forward = lambda *rest: outputs.extend(net_outputs(*rest)) or outputs
-    d = diffusion.denoise(net, x, torch.tensor([case["sigma"]]), diffusion.one_hot(label, net.network["num_classes"]),
-                          diffusion.whole(1, x.shape[2:], x.device), case["mask"], case["shifts"])[-1]
-    del net.forward
-    ran = [k for k, runs in enumerate(case["mask"]) if runs]
-    return {"d": d[0].numpy(), **{f"brick{k}": out[0].numpy() for k, out in zip(ran, outputs)}}
-
-
 class TestReference(unittest.TestCase):
     """One test for each recorded case, below: arrangements PG, PR and U, with masks, shifts, other sizes."""
 
     def compare(self, path):
         want, metadata = golden.load(path)
         case, net = json.loads(metadata["case"]), load(golden.model_file(path.parent.name))
-        got = evaluate(net, case, torch.from_numpy(want["x" if "d" in want else "noise"].copy()))
+        got = kit.evaluate(net, case, torch.from_numpy(want["x" if "d" in want else "noise"].copy()))
         self.assertEqual(set(got) | {"x", "noise", "rgb"}, set(want) | {"x", "noise", "rgb"})
         for name, tensor in got.items():
             self.assertLessEqual(golden.distance(tensor, want[name]), LIMIT, name)
@@ -84,7 +67,7 @@ class TestEngine(unittest.TestCase):
                 case["shifts"] = diffusion.local_shifts(net.network, lambda size: random.integers(0, size, 2).tolist())
                 case["shifts"] = [list(shift) for shift in case["shifts"]]
                 x = torch.from_numpy(golden.random_input(random, net.network, case))
-                want, got = kit.engine(model, case, x, pathlib.Path(folder)), evaluate(net, case, x)
+                want, got = kit.engine(model, case, x, pathlib.Path(folder)), kit.evaluate(net, case, x)
                 for tensor in got:
                     self.assertLessEqual(golden.distance(got[tensor], want[tensor]), LIMIT,
                                          f"{name} {tensor} {case}, BRICKWORK_TEST_SEED={SEED}")
@@ -109,7 +92,7 @@ class TestEngine(unittest.TestCase):
                 case = {"kind": "sample", "size": [16, 16], "label": 1, "steps": 4, "guidance": 1.5, "solver": solver,
                         "masks": [[False, True], [True, True], [True, True], [True, False]]}
                 x = torch.from_numpy(golden.random_input(random, load(model).network, case))
-                want, got = kit.engine(model, case, x, pathlib.Path(folder)), evaluate(load(model), case, x)
+                want, got = kit.engine(model, case, x, pathlib.Path(folder)), kit.evaluate(load(model), case, x)
                 self.assertLessEqual(golden.distance(got["image"], want["image"]), 1e-4, solver)
 
 

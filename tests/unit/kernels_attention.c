@@ -130,7 +130,7 @@ static void check_tile(const struct bw_kernels *k, const struct tile *t, float s
     check_same(k, t, first, 1, first, "other queries");
 }
 
-static const int widths[] = {8, 16, 24, 32, 33, 48, 64, 96, 1, 3};
+static const int widths[] = {8, 16, 24, 32, 33, 48, 64, 72, 96, 1, 3};
 enum { WIDTHS = sizeof widths / sizeof *widths };
 
 /* Tiles of 1..70 tokens; on every round, they meet other widths. */
@@ -163,6 +163,7 @@ static void check_tiles(const struct bw_kernels *k)
         check_round(k, round, 1);
     check_tile(k, &(struct tile){.queries = 128, .tokens = 256, .width = 32, .gap = 64}, 2);
     check_tile(k, &(struct tile){.queries = 44, .tokens = 300, .width = 96, .out_gap = 5}, 2);
+    check_tile(k, &(struct tile){.queries = 100, .tokens = 256, .width = 72, .gap = 144}, 2);
     check_tile(k, &(struct tile){.queries = 13, .tokens = 256, .width = 33, .gap = 1}, 2);
 }
 
