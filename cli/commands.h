@@ -12,6 +12,7 @@ int bw_cmd_generate(int count, char **arguments);
 int bw_cmd_info(int count, char **arguments);
 int bw_cmd_bench(int count, char **arguments);
 int bw_cmd_denoise(int count, char **arguments);
+int bw_cmd_decode(int count, char **arguments);
 int bw_cmd_offer_load(int count, char **arguments);
 int bw_cmd_health(int count, char **arguments);
 

@@ -19,6 +19,7 @@ static const struct {
      "send requests to a server at a given rate and measure its answers"},
     {"health", bw_cmd_health, "say whether a server is ready for requests"},
     {"denoise", bw_cmd_denoise, "replay a recorded case, for comparison with the reference"},
+    {"decode", bw_cmd_decode, "make a picture of a latent one"},
 };
 
 enum { COMMAND_COUNT = sizeof commands / sizeof *commands };
