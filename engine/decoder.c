@@ -40,30 +40,37 @@ struct plane {
 struct member {
     unsigned char *band;    // activations [rows + 2, width + 2, channels], zeros around the picture
     unsigned char *columns; // activations [BLOCK_PIXELS, side, side, channels]
-    float *floats;          // [width, channels]
-    float *product;         // [BLOCK_PIXELS, outputs]
+    unsigned char *product; // [BLOCK_PIXELS, outputs], and what a product overwrites
+    double *sums;           // [2, channels]
     void *attention;        // the kernels'
 };
 
 /* Bytes of each, the largest of all that a walk asked for. */
 struct needs {
-    size_t areas[2], member[5], sums, affine;
+    size_t areas[2], sums, affine;
+    size_t band, columns, product, member_sums, attention; // of a member
 };
 
 struct job {
     const struct bw_decoder *decoder;
     struct bw_team *team; // NULL: the walk measures
     const float *latent;  // [4, height, width]
-    unsigned char *rgb;   // [8*height, 8*width, RGB]
+    unsigned char *rgb;   // [8*height, 8*width, RGB]; NULL: floats are wanted
+    float *image;         // the same as floats
     struct needs needs;
     double flops;
 
     unsigned char *areas[2];
     int side; // the area that holds the stream
     struct member *members;
-    double *sums;  // [rows of the picture, 2, groups] of values and squares
+    double *sums;  // [rows of the picture, 2, groups] of the plane that was made last
     float *affine; // [2, channels] factors and offsets of the norm at hand
 };
+
+static void at_least(size_t *need, size_t bytes)
+{
+    *need = *need > bytes ? *need : bytes;
+}
 
 static size_t larger(size_t a, size_t b)
 {
@@ -79,8 +86,7 @@ static int smaller(int a, int b)
 static struct plane take(struct job *j, int side, int width, int height, int channels, bool narrow,
                          size_t pixel_bytes)
 {
-    size_t bytes = (size_t)width * (size_t)height * pixel_bytes;
-    j->needs.areas[side] = larger(j->needs.areas[side], bytes);
+    at_least(&j->needs.areas[side], (size_t)width * (size_t)height * pixel_bytes);
     narrow = narrow && j->decoder->kernels->activation_bytes == sizeof(uint16_t);
     return (struct plane){j->areas[side], width, height, channels, narrow, pixel_bytes};
 }
@@ -90,74 +96,47 @@ static size_t element_bytes(const struct job *j, bool narrow)
     return narrow ? (size_t)j->decoder->kernels->activation_bytes : sizeof(float);
 }
 
+static struct bw_pixels pixels_at(const struct plane *p, size_t first, int count)
+{
+    return (struct bw_pixels){count, p->channels, p->at + first * p->pixel_bytes, p->pixel_bytes,
+                              p->narrow};
+}
+
 /* ---- group norm ---- */
 
-struct norm_work {
-    struct job *job;
-    struct plane from;
-};
-
-static float widened(uint16_t bits)
+/* The sums of one row of a picture, by groups. */
+static void sum_row(const struct job *j, const struct member *m, const struct plane *p, int y)
 {
-    uint32_t wide = (uint32_t)bits << 16;
-    float x;
-    memcpy(&x, &wide, sizeof x);
-    return x;
-}
-
-/* Numbers of one pixel as floats. */
-static const float *pixel_floats(const struct plane *p, size_t pixel, float *room)
-{
-    const unsigned char *at = p->at + pixel * p->pixel_bytes;
-    if (!p->narrow)
-        return (const float *)at;
-    for (int i = 0; i < p->channels; i++)
-        room[i] = widened(((const uint16_t *)at)[i]);
-    return room;
-}
-
-/* Task: the sums of one row of the picture. */
-static void run_sums(void *context, int task, int member)
-{
-    const struct norm_work *w = context;
-    const struct plane *p = &w->from;
-    int groups = w->job->decoder->groups, size = p->channels / groups;
-    double *sums = w->job->sums + (size_t)task * 2 * (size_t)groups;
-    memset(sums, 0, sizeof *sums * 2 * (size_t)groups);
-    for (int x = 0; x < p->width; x++) {
-        const float *v = pixel_floats(p, (size_t)task * (size_t)p->width + (size_t)x,
-                                      w->job->members[member].floats);
-        for (int g = 0; g < groups; g++) {
-            for (int i = 0; i < size; i++, v++) {
-                sums[g] += *v;
-                sums[groups + g] += (double)*v * *v;
-            }
-        }
+    int groups = j->decoder->groups, size = p->channels / groups;
+    struct bw_pixels row = pixels_at(p, (size_t)y * (size_t)p->width, p->width);
+    double *sums = j->sums + (size_t)y * 2 * (size_t)groups, *from = m->sums;
+    memset(from, 0, 2 * (size_t)p->channels * sizeof *from);
+    j->decoder->kernels->sum_pixels(&row, from);
+    for (int g = 0; g < 2 * groups; g++) {
+        sums[g] = 0;
+        for (int c = 0; c < size; c++)
+            sums[g] += *from++;
     }
 }
 
-/* Make job->affine what normalises the plane. */
-static void norm(struct job *j, const struct plane *from, const struct bw_group_norm *n)
+/* Make job->affine what normalises the plane, which was made last. */
+static void norm(struct job *j, const struct plane *p, const struct bw_group_norm *n)
 {
-    int groups = j->decoder->groups, size = from->channels / groups;
-    j->needs.sums = larger(j->needs.sums, (size_t)from->height * 2 * (size_t)groups);
-    j->needs.affine = larger(j->needs.affine, 2 * (size_t)from->channels);
-    j->needs.member[2] = larger(j->needs.member[2], sizeof(float) * (size_t)from->channels);
-    if (!j->team)
-        return;
-    bw_team_run(j->team, run_sums, &(struct norm_work){j, *from}, from->height);
-    double count = (double)from->width * from->height * size;
-    for (int g = 0; g < groups; g++) {
+    int groups = j->decoder->groups, size = p->channels / groups;
+    at_least(&j->needs.affine, 2 * (size_t)p->channels * sizeof *j->affine);
+    double count = (double)p->width * p->height * size;
+    for (int g = 0; g < groups && j->team; g++) {
         double sum = 0, squares = 0;
-        for (int y = 0; y < from->height; y++) {
-            sum += j->sums[(size_t)y * 2 * (size_t)groups + (size_t)g];
-            squares += j->sums[((size_t)y * 2 + 1) * (size_t)groups + (size_t)g];
+        const double *row = j->sums + g;
+        for (int y = 0; y < p->height; y++, row += 2 * groups) {
+            sum += row[0];
+            squares += row[groups];
         }
         double mean = sum / count, variance = squares / count - mean * mean;
         double inverse = 1 / sqrt((variance > 0 ? variance : 0) + 1e-6);
         for (int c = g * size; c < (g + 1) * size; c++) {
             j->affine[c] = (float)(inverse * n->gain[c]);
-            j->affine[from->channels + c] = (float)(n->shift[c] - mean * inverse * n->gain[c]);
+            j->affine[p->channels + c] = (float)(n->shift[c] - mean * inverse * n->gain[c]);
         }
     }
 }
@@ -171,168 +150,191 @@ struct conv_work {
     const struct bw_conv *conv;
     struct plane from, to;
     enum what what;               // becomes of the pixels first
-    bool enlarge;                 // every pixel becomes four first
     enum bw_sink store;           // BW_STORE_GATED adds
     const struct bw_conv *before; // of `before_from`, stored in `to` first; or NULL
     struct plane before_from;
-    bool pixels; // `to` is job->rgb
-    int band_rows;
-    const float *ones; // [outputs]
+    bool sums;               // of `to` are wanted for a norm
+    bool ends;               // `to` is the picture
+    int band_rows;           // of `from`
+    size_t activation_bytes; // of the convolution's kernels
 };
 
-static const struct member *member_of(const struct conv_work *w, int member)
-{
-    return &w->job->members[member];
-}
-
-/* `count` pixels of a plane as activations of some kernels. */
+/* `count` pixels of a plane as the activations of some kernels. */
 static void prepare(const struct conv_work *w, const struct plane *from,
                     const struct bw_kernels *kernels, enum what what, size_t first, int count,
-                    float *floats, void *out)
+                    unsigned char *out)
 {
-    int channels = from->channels;
-    const float *factor = w->job->affine, *offset = factor + channels;
-    float *to = floats;
-    for (int i = 0; i < count; i++, to += channels) {
-        const float *v = pixel_floats(from, first + (size_t)i, to);
-        for (int c = 0; c < channels; c++)
-            to[c] = what == PLAIN ? v[c] : v[c] * factor[c] + offset[c];
-        for (int c = 0; c < channels && what == NORM_SILU; c++)
-            to[c] = to[c] / (1 + expf(-to[c]));
+    struct bw_pixels pixels = pixels_at(from, first, count);
+    const float *affine = w->job->affine;
+    size_t bytes = (size_t)from->channels * (size_t)kernels->activation_bytes;
+    const unsigned char *pixel = pixels.x;
+    if (what != PLAIN)
+        kernels->norm_pixels(&pixels, affine, affine + from->channels, what == NORM_SILU, out);
+    for (int i = 0; i < count && what == PLAIN; i++, out += bytes, pixel += from->pixel_bytes) {
+        if (from->narrow)
+            memcpy(out, pixel, bytes);
+        else
+            kernels->narrow(1, from->channels, (const float *)pixel, out);
     }
-    kernels->narrow(count, channels, floats, out);
 }
 
-/* Row y of what is convolved, with a pixel of zeros on either side. */
-static void prepare_row(const struct conv_work *w, const struct member *m, int y,
-                        unsigned char *out)
+/* Row y of the picture, if there is one, with a pixel of zeros on either side. */
+static void prepare_row(const struct conv_work *w, int y, unsigned char *out)
 {
-    const struct bw_kernels *kernels = w->conv->kernels;
-    size_t pixel = (size_t)w->from.channels * (size_t)kernels->activation_bytes;
-    int width = w->to.width, shift = w->enlarge;
-    if (y < 0 || y >= w->to.height) {
+    size_t pixel = (size_t)w->from.channels * w->activation_bytes;
+    int width = w->from.width;
+    if (y < 0 || y >= w->from.height) {
         memset(out, 0, (size_t)(width + 2) * pixel);
         return;
     }
     memset(out, 0, pixel);
-    out += pixel;
-    size_t first = (size_t)(y >> shift) * (size_t)w->from.width;
-    prepare(w, &w->from, kernels, w->what, first, w->from.width, m->floats, out);
-    for (int x = width - 1; x > 0 && w->enlarge; x--)
-        memcpy(out + (size_t)x * pixel, out + (size_t)(x / 2) * pixel, pixel);
-    memset(out + (size_t)width * pixel, 0, pixel);
+    prepare(w, &w->from, w->conv->kernels, w->what, (size_t)y * (size_t)width, width, out + pixel);
+    memset(out + (size_t)(width + 1) * pixel, 0, pixel);
 }
 
-/* Rows of a product: what lies around `count` pixels of the band. */
-static const void *gather(const struct conv_work *w, const struct member *m, int first, int count)
+/* Rows of a product: what lies around `count` pixels of the band; `right` and `down` say in which
+ * corner of a pixel's surroundings it begins. */
+static void gather(const struct conv_work *w, const struct member *m, int first, int count,
+                   int right, int down)
 {
-    size_t pixel = (size_t)w->from.channels * (size_t)w->conv->kernels->activation_bytes;
-    size_t line = (size_t)(w->to.width + 2) * pixel;
+    int width = w->from.width, side = w->conv->side;
+    size_t pixel = (size_t)w->from.channels * w->activation_bytes;
+    size_t line = (size_t)(width + 2) * pixel, run = (size_t)side * pixel;
     unsigned char *out = m->columns;
     for (int i = first; i < first + count; i++) {
         const unsigned char *corner =
-            m->band + (size_t)(i / w->to.width) * line + (size_t)(i % w->to.width) * pixel;
-        for (int y = 0; y < 3; y++, out += 3 * pixel)
-            memcpy(out, corner + (size_t)y * line, 3 * pixel);
+            m->band + (size_t)(i / width + down) * line + (size_t)(i % width + right) * pixel;
+        for (int y = 0; y < side; y++, out += run)
+            memcpy(out, corner + (size_t)y * line, run);
     }
-    return m->columns;
 }
 
-/* One product: `count` pixels of `to` from `first` on. */
-static void multiply(const struct conv_work *w, const struct bw_conv *conv, const struct member *m,
-                     enum bw_sink store, size_t first, int count)
+/* The product of the gathered rows with one of the layer's matrices. */
+static void multiply(const struct bw_conv *conv, int matrix, const struct member *m, int count,
+                     enum bw_sink store, void *y, size_t pixel_bytes)
 {
     int inputs = conv->inputs * conv->side * conv->side;
     size_t bytes =
         store == BW_STORE_ACTIVATION ? (size_t)conv->kernels->activation_bytes : sizeof(float);
-    struct bw_product p = {.rows = count,
-                           .outputs = conv->outputs,
-                           .inputs = inputs,
-                           .a = m->columns,
-                           .a_stride = bw_kernels_stride(inputs),
-                           .w = conv->w,
-                           .bias = conv->b,
-                           .gate = w->ones,
-                           .store = store,
-                           .y = w->to.at + first * w->to.pixel_bytes,
-                           .y_stride = (int)(w->to.pixel_bytes / bytes),
-                           .scratch = m->product};
-    if (w->pixels) {
-        p.y = m->product;
-        p.y_stride = RGB;
-    }
-    conv->kernels->product(&p);
+    size_t packed = matrix ? conv->kernels->packed_bytes(conv->outputs, inputs) : 0;
+    conv->kernels->product(&(struct bw_product){
+        .rows = count,
+        .outputs = conv->outputs,
+        .inputs = inputs,
+        .a = m->columns,
+        .a_stride = bw_kernels_stride(inputs),
+        .w = (const unsigned char *)conv->w + (size_t)matrix * packed,
+        .bias = conv->b,
+        .gate = conv->ones,
+        .store = store,
+        .y = y,
+        .y_stride = (int)(pixel_bytes / bytes),
+        .scratch = (float *)m->product,
+    });
 }
 
-static void to_bytes(const float *v, int count, unsigned char *out)
+/* Pixels of the picture from floats. */
+static void finish_pixels(const struct job *j, const float *v, size_t first, int count)
 {
-    for (int i = 0; i < count; i++) {
+    if (j->image)
+        memcpy(j->image + first * RGB, v, (size_t)count * RGB * sizeof *v);
+    unsigned char *out = j->rgb + first * RGB;
+    for (int i = 0; i < count * RGB && j->rgb; i++) {
         float x = 127.5f * v[i] + 128;
-        out[i] = (unsigned char)(x > 0 ? x < 255 ? x : 255 : 0); // NaN becomes 0
+        out[i] = (unsigned char)(x > 0 ? x < 255 ? x : 255 : 0); // not a number is 0
     }
+}
+
+/* The four pixels that each of a block becomes: each kind of them sees two by two pixels, by a
+ * matrix of its own. */
+static void multiply_enlarged(const struct conv_work *w, const struct member *m, int top, int done,
+                              int count)
+{
+    size_t bytes = (size_t)w->conv->outputs *
+                   (w->store == BW_STORE_ACTIVATION ? w->activation_bytes : sizeof(float));
+    for (int matrix = 0; matrix < 4; matrix++) {
+        int right = matrix % 2, down = matrix / 2;
+        const unsigned char *from = m->product;
+        gather(w, m, done, count, right, down);
+        multiply(w->conv, matrix, m, count, w->store, m->product, bytes);
+        for (int i = done; i < done + count; i++, from += bytes) {
+            int x = 2 * (i % w->from.width) + right, y = 2 * (top + i / w->from.width) + down;
+            size_t pixel = (size_t)y * (size_t)w->to.width + (size_t)x;
+            memcpy(w->to.at + pixel * w->to.pixel_bytes, from, bytes);
+        }
+    }
+}
+
+/* A block of pixels of the band that begins at row `top`, from its pixel `done` on. */
+static void run_block(const struct conv_work *w, const struct member *m, int top, int done,
+                      int count)
+{
+    size_t first = (size_t)top * (size_t)w->from.width + (size_t)done;
+    unsigned char *to = w->ends ? m->product : w->to.at + first * w->to.pixel_bytes;
+    if (w->before) { // its pixels lie where the results go
+        prepare(w, &w->before_from, w->before->kernels, PLAIN, first, count, m->columns);
+        multiply(w->before, 0, m, count, BW_STORE_FLOAT, to, w->to.pixel_bytes);
+    }
+    if (w->conv->side == 2) {
+        multiply_enlarged(w, m, top, done, count);
+        return;
+    }
+    if (w->conv->side == 3)
+        gather(w, m, done, count, 0, 0);
+    else
+        prepare(w, &w->from, w->conv->kernels, w->what, first, count, m->columns);
+    multiply(w->conv, 0, m, count, w->store, to, w->to.pixel_bytes);
+    if (w->ends)
+        finish_pixels(w->job, (const float *)to, first, count);
 }
 
 /* Task: one band of rows. */
 static void run_conv(void *context, int task, int member)
 {
     const struct conv_work *w = context;
-    const struct member *m = member_of(w, member);
-    int top = task * w->band_rows, rows = smaller(w->band_rows, w->to.height - top);
-    size_t pixel = (size_t)w->from.channels * (size_t)w->conv->kernels->activation_bytes;
-    size_t line = (size_t)(w->to.width + 2) * pixel;
+    const struct member *m = &w->job->members[member];
+    int top = task * w->band_rows, rows = smaller(w->band_rows, w->from.height - top);
+    size_t line = (size_t)(w->from.width + 2) * (size_t)w->from.channels * w->activation_bytes;
     for (int y = -1; y <= rows && w->conv->side > 1; y++)
-        prepare_row(w, m, top + y, m->band + (size_t)(y + 1) * line);
-    for (int done = 0, count; done < rows * w->to.width; done += count) {
-        size_t first = (size_t)top * (size_t)w->to.width + (size_t)done;
-        count = smaller(BLOCK_PIXELS, rows * w->to.width - done);
-        if (w->before) {
-            prepare(w, &w->before_from, w->before->kernels, PLAIN, first, count, m->floats,
-                    m->columns);
-            multiply(w, w->before, m, BW_STORE_FLOAT, first, count);
-        }
-        if (w->conv->side > 1)
-            gather(w, m, done, count);
-        else
-            prepare(w, &w->from, w->conv->kernels, w->what, first, count, m->floats, m->columns);
-        multiply(w, w->conv, m, w->store, first, count);
-        if (w->pixels)
-            to_bytes(m->product, count * RGB, w->job->rgb + first * RGB);
+        prepare_row(w, top + y, m->band + (size_t)(y + 1) * line);
+    for (int done = 0, count; done < rows * w->from.width; done += count) {
+        count = smaller(BLOCK_PIXELS, rows * w->from.width - done);
+        run_block(w, m, top, done, count);
     }
+    int times = w->to.height / w->from.height;
+    for (int y = top * times; y < (top + rows) * times && w->sums; y++)
+        sum_row(w->job, m, &w->to, y);
 }
 
 /* Whole rows of at least a block, more where there are many. */
-static int band_rows(int width, int height)
+static int band_rows(const struct bw_decoder *d, int width, int height)
 {
     int least = (BLOCK_PIXELS + width - 1) / width, most = smaller(BAND_ROWS, height / BANDS);
-    return least > most ? least : most;
+    return d->band_rows ? d->band_rows : least > most ? least : most;
 }
 
 static void convolve(struct job *j, struct conv_work w)
 {
     const struct bw_conv *conv = w.conv;
-    size_t bytes = (size_t)conv->kernels->activation_bytes, side = (size_t)conv->side;
-    size_t width = (size_t)w.to.width, channels = (size_t)w.from.channels;
-    size_t *needs = j->needs.member;
-    double inputs = (double)conv->inputs * conv->side * conv->side;
+    size_t side = (size_t)conv->side, width = (size_t)w.from.width;
+    size_t inputs = side * side * (size_t)conv->inputs;
+    size_t channels = (size_t)w.from.channels, outputs = (size_t)conv->outputs;
     w.job = j;
-    w.band_rows = band_rows(w.to.width, w.to.height);
-    if (w.before) {
-        inputs += w.before->inputs;
-        channels = larger(channels, (size_t)w.before->inputs);
-    }
-    j->flops += 2.0 * w.to.width * w.to.height * inputs * conv->outputs;
-    needs[0] = larger(needs[0], ((size_t)w.band_rows + 2) * (width + 2) * channels * bytes);
-    needs[1] = larger(needs[1], BLOCK_PIXELS * side * side * channels * bytes);
-    needs[2] = larger(needs[2], larger(width, BLOCK_PIXELS) * channels * sizeof(float));
-    needs[3] = larger(needs[3], BLOCK_PIXELS * (size_t)conv->outputs * sizeof(float));
+    w.activation_bytes = (size_t)conv->kernels->activation_bytes;
+    w.band_rows = band_rows(j->decoder, w.from.width, w.from.height);
     assert(conv->inputs == w.from.channels);
-    if (!j->team)
-        return;
-    float ones[4096];
-    for (int i = 0; i < conv->outputs && i < 4096; i++)
-        ones[i] = 1;
-    w.ones = ones;
-    bw_team_run(j->team, run_conv, &w, (w.to.height + w.band_rows - 1) / w.band_rows);
+
+    double work = 2.0 * w.to.width * w.to.height * (double)outputs;
+    j->flops += work * (double)(inputs + (w.before ? (size_t)w.before->inputs : 0));
+    inputs = larger(inputs, w.before ? (size_t)w.before->inputs : 0);
+    at_least(&j->needs.band,
+             ((size_t)w.band_rows + 2) * (width + 2) * channels * w.activation_bytes);
+    at_least(&j->needs.columns, BLOCK_PIXELS * inputs * w.activation_bytes);
+    at_least(&j->needs.product, BLOCK_PIXELS * outputs * sizeof(float));
+    at_least(&j->needs.member_sums, 2 * outputs * sizeof(double));
+    at_least(&j->needs.sums, (size_t)w.to.height * 2 * (size_t)j->decoder->groups * sizeof(double));
+    if (j->team)
+        bw_team_run(j->team, run_conv, &w, (w.from.height + w.band_rows - 1) / w.band_rows);
 }
 
 /* ---- attention ---- */
@@ -367,7 +369,7 @@ static void attend(struct job *j, const struct plane *x)
 {
     const struct bw_decoder *d = j->decoder;
     int tokens = x->width * x->height;
-    size_t *needs = &j->needs.member[4], pixel = (size_t)x->channels * element_bytes(j, true);
+    size_t pixel = (size_t)x->channels * element_bytes(j, true);
     // Queries, keys and values of all pixels, and behind them what comes of them.
     struct plane both = take(j, !j->side, x->width, x->height, x->channels, true, 4 * pixel);
     struct plane qkv = both, out = both;
@@ -380,7 +382,7 @@ static void attend(struct job *j, const struct plane *x)
     convolve(
         j, (struct conv_work){
                .conv = &d->qkv, .from = *x, .to = qkv, .what = NORM, .store = BW_STORE_ACTIVATION});
-    *needs = larger(*needs, d->kernels->attention_bytes(tokens, x->channels));
+    at_least(&j->needs.attention, d->kernels->attention_bytes(tokens, x->channels));
     j->flops += 4.0 * tokens * tokens * x->channels;
     if (j->team)
         bw_team_run(j->team, run_attention, &(struct attention_work){j, qkv, out},
@@ -388,7 +390,7 @@ static void attend(struct job *j, const struct plane *x)
     convolve(
         j,
         (struct conv_work){
-            .conv = &d->projection, .from = out, .to = *x, .what = PLAIN, .store = BW_STORE_GATED});
+            .conv = &d->projection, .from = out, .to = *x, .store = BW_STORE_GATED, .sums = true});
 }
 
 /* ---- the network ---- */
@@ -407,7 +409,8 @@ static struct plane resnet(struct job *j, struct plane x, const struct bw_resnet
                                    .from = x,
                                    .to = h,
                                    .what = NORM_SILU,
-                                   .store = BW_STORE_ACTIVATION});
+                                   .store = BW_STORE_ACTIVATION,
+                                   .sums = true});
     norm(j, &h, &r->norm2);
     convolve(j, (struct conv_work){.conv = &r->conv2,
                                    .from = h,
@@ -415,7 +418,8 @@ static struct plane resnet(struct job *j, struct plane x, const struct bw_resnet
                                    .what = NORM_SILU,
                                    .store = BW_STORE_GATED,
                                    .before = r->shortcut.w ? &r->shortcut : NULL,
-                                   .before_from = x});
+                                   .before_from = x,
+                                   .sums = true});
     return y;
 }
 
@@ -460,9 +464,8 @@ static struct plane enlarge(struct job *j, struct plane x, int i)
     convolve(j, (struct conv_work){.conv = &level->upsampler,
                                    .from = x,
                                    .to = y,
-                                   .what = PLAIN,
-                                   .enlarge = true,
-                                   .store = narrow ? BW_STORE_ACTIVATION : BW_STORE_FLOAT});
+                                   .store = narrow ? BW_STORE_ACTIVATION : BW_STORE_FLOAT,
+                                   .sums = true});
     j->side = !j->side;
     return y;
 }
@@ -474,7 +477,7 @@ static void walk(struct job *j, int width, int height)
     j->side = 0;
     struct plane x = take_stream(j, j->side, width, height, d->in.outputs, false, &d->levels[0]);
     convolve(j, (struct conv_work){
-                    .conv = &d->in, .from = z, .to = x, .what = PLAIN, .store = BW_STORE_FLOAT});
+                    .conv = &d->in, .from = z, .to = x, .store = BW_STORE_FLOAT, .sums = true});
     x = resnet(j, x, &d->mid[0]);
     attend(j, &x);
     x = resnet(j, x, &d->mid[1]);
@@ -484,14 +487,15 @@ static void walk(struct job *j, int width, int height)
         if (i + 1 < BW_DECODER_LEVELS)
             x = enlarge(j, x, i);
     }
-    struct plane rgb = {.width = x.width, .height = x.height, .channels = RGB};
+    struct plane rgb = {
+        .width = x.width, .height = x.height, .channels = RGB, .pixel_bytes = RGB * sizeof(float)};
     norm(j, &x, &d->out_norm);
     convolve(j, (struct conv_work){.conv = &d->out,
                                    .from = x,
                                    .to = rgb,
                                    .what = NORM_SILU,
                                    .store = BW_STORE_FLOAT,
-                                   .pixels = true});
+                                   .ends = true});
 }
 
 static void carve(struct bw_arena *arena, struct job *j, int threads)
@@ -499,15 +503,15 @@ static void carve(struct bw_arena *arena, struct job *j, int threads)
     const struct needs *n = &j->needs;
     for (int side = 0; side < 2; side++)
         j->areas[side] = bw_arena_take(arena, n->areas[side], 1);
-    j->sums = BW_TAKE(arena, double, n->sums);
-    j->affine = BW_TAKE(arena, float, n->affine);
+    j->sums = bw_arena_take(arena, n->sums, 1);
+    j->affine = bw_arena_take(arena, n->affine, 1);
     j->members = BW_TAKE(arena, struct member, (size_t)threads);
     for (int i = 0; i < threads; i++) {
-        struct member m = {.band = bw_arena_take(arena, n->member[0], 1),
-                           .columns = bw_arena_take(arena, n->member[1], 1),
-                           .floats = bw_arena_take(arena, n->member[2], 1),
-                           .product = bw_arena_take(arena, n->member[3], 1),
-                           .attention = bw_arena_take(arena, n->member[4], 1)};
+        struct member m = {.band = bw_arena_take(arena, n->band, 1),
+                           .columns = bw_arena_take(arena, n->columns, 1),
+                           .product = bw_arena_take(arena, n->product, 1),
+                           .sums = bw_arena_take(arena, n->member_sums, 1),
+                           .attention = bw_arena_take(arena, n->attention, 1)};
         if (j->members)
             j->members[i] = m;
     }
@@ -534,21 +538,33 @@ size_t bw_decoder_bytes(const struct bw_decoder *decoder, int threads, int width
     return arena.used_bytes;
 }
 
-int bw_decode(const struct bw_decoder *decoder, struct bw_team *team, const float *latent,
-              int width, int height, unsigned char *rgb, struct bw_err *err)
+/* The picture goes where the job says. */
+static int decode(struct job job, struct bw_team *team, int width, int height, struct bw_err *err)
 {
-    assert(width > 0 && height > 0);
-    struct job job = measure(decoder, width, height);
     struct bw_arena arena = {0};
+    assert(width > 0 && height > 0);
+    walk(&job, width, height);
     carve(&arena, &job, bw_team_threads(team));
     int code = bw_arena_reserve(&arena, err);
     if (code)
         return code;
     carve(&arena, &job, bw_team_threads(team));
     job.team = team;
-    job.latent = latent;
-    job.rgb = rgb;
     walk(&job, width, height);
     bw_arena_release(&arena);
     return BW_OK;
+}
+
+int bw_decode(const struct bw_decoder *decoder, struct bw_team *team, const float *latent,
+              int width, int height, unsigned char *rgb, struct bw_err *err)
+{
+    return decode((struct job){.decoder = decoder, .latent = latent, .rgb = rgb}, team, width,
+                  height, err);
+}
+
+int bw_decode_floats(const struct bw_decoder *decoder, struct bw_team *team, const float *latent,
+                     int width, int height, float *image, struct bw_err *err)
+{
+    return decode((struct job){.decoder = decoder, .latent = latent, .image = image}, team, width,
+                  height, err);
 }

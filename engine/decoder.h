@@ -54,4 +54,8 @@ size_t bw_decoder_bytes(const struct bw_decoder *decoder, int threads, int width
 int bw_decode(const struct bw_decoder *decoder, struct bw_team *team, const float *latent,
               int width, int height, unsigned char *rgb, struct bw_err *err);
 
+/* The same as what the network says, image[8*height, 8*width, 3], for comparison with others. */
+int bw_decode_floats(const struct bw_decoder *decoder, struct bw_team *team, const float *latent,
+                     int width, int height, float *image, struct bw_err *err);
+
 #endif

@@ -31,6 +31,7 @@ struct conversion {
     int parts;
     const struct bw_kernels *kernels; // whose layout is wanted; NULL: plain floats
     int outputs, inputs, pixels;      // of each tensor: [outputs, inputs, pixels]
+    bool enlarge;                     // for the picture twice as large
     void *to;
     const struct bw_tensor *bad_in; // holds element `bad`, which is not finite; NULL: none does
     size_t bad;
@@ -136,18 +137,22 @@ static struct bw_group_norm load_norm(struct loader *l, const char *prefix, int 
 static struct bw_conv load_layers(struct loader *l, const struct bw_kernels *kernels, int parts,
                                   const char *const prefixes[], int outputs, int inputs, int side)
 {
+    bool enlarge = side == 2;
+    int tensor_side = enlarge ? 3 : side, dims = side > 1 ? 4 : 2;
     struct conversion c = {.parts = parts,
                            .kernels = kernels,
                            .outputs = outputs,
                            .inputs = inputs,
-                           .pixels = side * side};
-    int dims = side > 1 ? 4 : 2;
+                           .pixels = tensor_side * tensor_side,
+                           .enlarge = enlarge};
     for (int i = 0; i < parts; i++)
-        c.from[i] = want(l, prefixes[i], ".weight", dims, (int64_t[]){outputs, inputs, side, side});
-    size_t bytes = l->code ? 0 : kernels->packed_bytes(parts * outputs, inputs * c.pixels);
+        c.from[i] = want(l, prefixes[i], ".weight", dims,
+                         (int64_t[]){outputs, inputs, tensor_side, tensor_side});
+    size_t bytes = l->code ? 0 : kernels->packed_bytes(parts * outputs, inputs * side * side);
     return (struct bw_conv){.kernels = kernels,
-                            .w = note(l, c, bytes),
+                            .w = note(l, c, enlarge ? 4 * bytes : bytes),
                             .b = load_floats(l, parts, prefixes, ".bias", outputs),
+                            .ones = l->decoder->ones,
                             .outputs = parts * outputs,
                             .inputs = inputs,
                             .side = side};
@@ -240,7 +245,7 @@ static int load_level(struct loader *l, int level, int inputs)
     }
     snprintf(prefix, sizeof prefix, "decoder.up_blocks.%d.upsamplers.0.conv", level);
     if (level + 1 < BW_DECODER_LEVELS)
-        at->upsampler = load_conv(l, prefix, outputs, outputs, 3);
+        at->upsampler = load_conv(l, prefix, outputs, outputs, 2);
     return outputs;
 }
 
@@ -249,7 +254,11 @@ static void load_decoder(struct loader *l)
 {
     enum { RGB = 3 };
     struct bw_decoder *d = l->decoder;
+    float *ones = BW_TAKE(&d->memory, float, MOST_CHANNELS);
     const char *quant = "post_quant_conv", *in = "decoder.conv_in", *out = "decoder.conv_out";
+    d->ones = ones;
+    for (int i = 0; i < MOST_CHANNELS && l->filling; i++)
+        ones[i] = 1;
     if (find(l, quant, ".weight")) {
         struct conversion c = {
             .parts = 1, .outputs = BW_DECODER_CHANNELS, .inputs = BW_DECODER_CHANNELS, .pixels = 1};
@@ -348,10 +357,44 @@ static void turn(int outputs, int inputs, int pixels, const float *from, float *
                 *to++ = from[i * pixels + p];
 }
 
+/* [outputs, inputs, 3, 3] to the [outputs, 2, 2, inputs] of one of the four pixels: in both
+ * directions one of two small pixels is met by one weight, the other by two. */
+static void turn_enlarged(int outputs, int inputs, int right, int down, const float *from,
+                          float *to)
+{
+    static const int begin[2][3] = {{0, 1, 3}, {0, 2, 3}};
+    for (int o = 0; o < outputs; o++, from += inputs * 9) {
+        for (int p = 0; p < 4; p++) {
+            const int *rows = &begin[down][p / 2], *columns = &begin[right][p % 2];
+            for (int i = 0; i < inputs; i++, to++) {
+                *to = 0;
+                for (int y = rows[0]; y < rows[1]; y++)
+                    for (int x = columns[0]; x < columns[1]; x++)
+                        *to += from[i * 9 + y * 3 + x];
+            }
+        }
+    }
+}
+
+static void pack(const struct conversion *c, const float *floats, float *turned)
+{
+    int outputs = c->parts * c->outputs;
+    if (!c->enlarge) {
+        turn(outputs, c->inputs, c->pixels, floats, turned);
+        c->kernels->pack(outputs, c->inputs * c->pixels, turned, c->to);
+    }
+    for (int i = 0; i < 4 && c->enlarge; i++) {
+        size_t packed = c->kernels->packed_bytes(outputs, 4 * c->inputs);
+        turn_enlarged(outputs, c->inputs, i % 2, i / 2, floats, turned);
+        c->kernels->pack(outputs, 4 * c->inputs, turned,
+                         (unsigned char *)c->to + (size_t)i * packed);
+    }
+}
+
 static bool convert(const struct loader *l, struct conversion *c, float *floats)
 {
-    size_t count = c->from[0]->count, all = count * (size_t)c->parts;
-    float *out = c->kernels ? floats : c->to, *turned = floats + l->most_floats;
+    size_t count = c->from[0]->count;
+    float *out = c->kernels ? floats : c->to;
     for (int i = 0; i < c->parts; i++) {
         if (!read_floats(l->st, c->from[i], out + (size_t)i * count))
             return false;
@@ -361,11 +404,9 @@ static bool convert(const struct loader *l, struct conversion *c, float *floats)
             c->bad = bad;
         }
     }
-    if (c->bad_in || !c->kernels)
-        return true;
-    turn(c->parts * c->outputs, c->inputs, c->pixels, out, turned);
-    c->kernels->pack(c->parts * c->outputs, c->inputs * c->pixels, turned, c->to);
-    return all > 0;
+    if (!c->bad_in && c->kernels)
+        pack(c, out, floats + l->most_floats);
+    return true;
 }
 
 static bool read_part(void *st, size_t at, size_t count, void *out)

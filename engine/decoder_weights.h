@@ -9,11 +9,15 @@
 
 enum { BW_DECODER_LEVELS = 4 };
 
-/* A convolution of side 1 or 3 around each pixel, zeros outside the picture. */
+/* A convolution of side 1 or 3 around each pixel, zeros outside the picture; or, of side 2, one of
+ * side 3 of the picture twice as large: each of the four pixels that one becomes sees no more than
+ * two by two of the small picture, by the sums of weights that meet the same pixel. */
 struct bw_conv {
     const struct bw_kernels *kernels; // the decoder's, or their ends
-    const void *w;                    // [outputs, side, side, inputs] packed; NULL: there is none
-    const float *b;                   // [outputs]
+    const void *w;     // [outputs, side, side, inputs] packed, four of them if side is 2: of the
+                       // upper left pixel, upper right, lower left, lower right; NULL: no layer
+    const float *b;    // [outputs]
+    const float *ones; // [outputs] of 1, to add a product by
     int outputs, inputs, side;
 };
 
@@ -43,6 +47,8 @@ struct bw_decoder {
     struct bw_group_norm attention_norm, out_norm;
     struct bw_conv qkv, projection; // [3*channels, channels], [channels, channels]
     struct bw_decoder_level levels[BW_DECODER_LEVELS];
+    const float *ones; // [the most channels]
+    int band_rows;     // of a task; 0: what suits the picture. For tests
     size_t parameter_count;
     char digest[BW_DIGEST_CHARS];
     struct bw_arena memory;
