@@ -14,7 +14,7 @@ static const struct bw_option options[] = {
     {"decoder", "FILE", "the decoder, a safetensors file with diffusers' tensor names"},
     {"latent", "FILE", "a safetensors file with the tensor \"latent\" of [4,height,width]"},
     {"out", "FILE", "where the picture goes, as PNG"},
-    {"check", "FILE", "also compare it with the tensor \"rgb\" of [8*height,8*width,3] in FILE"},
+    {"check", "FILE", "also compare with its tensor \"image\", [3,8*height,8*width] of -1 to 1"},
     {"precision", "P", "auto (default: bf16 where the CPU is fast at it), bf16 or f32"},
     {"threads", "N", "threads to compute with (default: all cores)"},
     {NULL, NULL, NULL},
@@ -27,9 +27,10 @@ struct decode {
 
     struct bw_decoder *decoder;
     struct bw_team *team;
-    int width, height;             // of the latent
-    float *latent;                 // [4, height, width]
-    unsigned char *rgb, *recorded; // [8*height, 8*width, 3]
+    int width, height;       // of the latent
+    float *latent;           // [4, height, width]
+    unsigned char *rgb;      // [8*height, 8*width, 3]
+    float *image, *recorded; // [8*height, 8*width, 3] and [3, 8*height, 8*width]
 };
 
 static int set_option(void *context, const char *name, const char *value, struct bw_err *err)
@@ -79,28 +80,35 @@ static int read_recorded(struct decode *d, struct bw_err *err)
     int code = bw_safetensors_open(&st, d->check_path, err);
     if (code)
         return code;
-    int64_t want[] = {BW_DECODER_SCALE * d->height, BW_DECODER_SCALE * d->width, 3};
-    const struct bw_tensor *t = bw_safetensors_find(&st, "rgb");
-    if (!t || t->dtype != BW_U8 || t->dims != 3 || memcmp(t->shape, want, sizeof want))
-        code = bw_err_set(err, BW_ESYNTAX, "%s: no U8 tensor \"rgb\" of [%lld,%lld,3]",
-                          d->check_path, (long long)want[0], (long long)want[1]);
+    int64_t want[] = {3, BW_DECODER_SCALE * d->height, BW_DECODER_SCALE * d->width};
+    const struct bw_tensor *t = bw_safetensors_find(&st, "image");
+    if (!t || t->dtype == BW_U8 || t->dims != 3 || memcmp(t->shape, want, sizeof want))
+        code = bw_err_set(err, BW_ESYNTAX, "%s: no float tensor \"image\" of [3,%lld,%lld]",
+                          d->check_path, (long long)want[1], (long long)want[2]);
     else
-        memcpy(d->recorded, t->bytes, t->count);
+        bw_tensor_to_float(t, 0, t->count, d->recorded);
     bw_safetensors_release(&st);
     return code;
 }
 
-static void print_difference(const struct decode *d, size_t count)
+/* How far the picture is from the recorded one, before both are rounded. */
+static int check(struct decode *d, size_t count, struct bw_err *err)
 {
-    int most = 0;
-    double squares = 0;
+    int code = read_recorded(d, err);
+    if (!code)
+        code = bw_decode_floats(d->decoder, d->team, d->latent, d->width, d->height, d->image, err);
+    if (code)
+        return code;
+    double most = 0, squares = 0, size = 0;
     for (size_t i = 0; i < count; i++) {
-        int difference = abs(d->rgb[i] - d->recorded[i]);
-        most = difference > most ? difference : most;
-        squares += difference * difference;
+        double want = d->recorded[i % 3 * (count / 3) + i / 3], off = d->image[i] - want;
+        most = fmax(most, fabs(off));
+        squares += off * off;
+        size += want * want;
     }
-    printf("  difference  at most %d, RMS %.4f of 255 levels\n", most,
-           sqrt(squares / (double)count));
+    printf("  difference  relative RMS %.3g; in steps of 8 bits RMS %.3g, at most %.3g\n",
+           sqrt(squares / size), 127.5 * sqrt(squares / (double)count), 127.5 * most);
+    return BW_OK;
 }
 
 static int write_png(const struct decode *d, struct bw_err *err)
@@ -133,16 +141,15 @@ static int decode(struct decode *d, struct bw_err *err)
         return code;
     size_t count = (size_t)d->width * (size_t)d->height * BW_DECODER_SCALE * BW_DECODER_SCALE * 3;
     d->rgb = malloc(count);
-    d->recorded = malloc(count);
-    if (!d->rgb || !d->recorded)
+    d->image = malloc(count * sizeof *d->image);
+    d->recorded = malloc(count * sizeof *d->recorded);
+    if (!d->rgb || !d->image || !d->recorded)
         return bw_err_set(err, BW_ENOMEM, "out of memory");
     double began_ms = bw_now_ms();
     code = bw_decode(d->decoder, d->team, d->latent, d->width, d->height, d->rgb, err);
     double took_ms = bw_now_ms() - began_ms;
     if (!code)
         code = write_png(d, err);
-    if (!code && d->check_path)
-        code = read_recorded(d, err);
     if (code)
         return code;
     double flops = bw_decoder_flops(d->decoder, d->width, d->height);
@@ -152,9 +159,7 @@ static int decode(struct decode *d, struct bw_err *err)
            BW_DECODER_SCALE * d->width, BW_DECODER_SCALE * d->height, took_ms, flops / 1e9,
            (double)bw_decoder_bytes(d->decoder, d->threads, d->width, d->height) / (1 << 20),
            d->threads, kernels->name);
-    if (d->check_path)
-        print_difference(d, count);
-    return BW_OK;
+    return d->check_path ? check(d, count, err) : BW_OK;
 }
 
 int bw_cmd_decode(int count, char **arguments)
@@ -179,6 +184,7 @@ int bw_cmd_decode(int count, char **arguments)
     bw_decoder_free(d.decoder);
     free(d.latent);
     free(d.rgb);
+    free(d.image);
     free(d.recorded);
     return code ? bw_cmd_failed(&err) : BW_EXIT_OK;
 }
