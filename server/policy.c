@@ -14,7 +14,8 @@ static const double quantum_ms = 200;      // of a client's turn
 static const double client_multiple = 4;   // of the room left, that one client may hold
 static const double step_margin = 0.03;    // of the time until a due moment, kept in reserve
 static const double promise_margin = 0.08; // the same when the promise is made
-static const double call_margin = 0.2;     // in both cases of a step with every brick, as well
+static const double call_margin = 0.2; // in both cases of the longest call, as well: a step with
+                                       // every brick, or the decoder's
 
 static bool is_due(const struct bw_board *board, const struct bw_task *t)
 {
@@ -127,7 +128,7 @@ static void deal(const struct bw_board *board, struct bw_forecast *f, int count,
 static double cautious_ms(const struct bw_task *t, double end_ms, double margin, double now_ms)
 {
     double step_ms = (bw_ladder_rest_ms(t->ladder, 0, 0) - decode_ms(t)) / t->plan->steps;
-    return end_ms + margin * (end_ms - now_ms) + call_margin * step_ms;
+    return end_ms + margin * (end_ms - now_ms) + call_margin * fmax(step_ms, decode_ms(t));
 }
 
 static bool is_kept(const struct bw_forecast *f, double margin, double now_ms)
@@ -224,11 +225,12 @@ static void add_work(struct bw_work *work, const struct bw_task *t, int rung)
 }
 
 /* Does a call of that length keep the promise, if all evaluations until the task's end were like
- * it? */
-static bool bears(const struct bw_task *t, double alone_ms, double shared_ms, double now_ms)
+ * it, and then its company were decoded in turn, up to itself? */
+static bool bears(const struct bw_task *t, double alone_ms, double shared_ms, double decodes_ms,
+                  double now_ms)
 {
     double steps_ms = left_ms(t, t->rung) - decode_ms(t);
-    double end_ms = now_ms + steps_ms * shared_ms / alone_ms + decode_ms(t);
+    double end_ms = now_ms + steps_ms * shared_ms / alone_ms + decodes_ms;
     return !t->promised || cautious_ms(t, end_ms, step_margin, now_ms) <= t->due_ms;
 }
 
@@ -245,16 +247,17 @@ static bool join(const struct bw_board *board, struct call *call, const struct b
     add_work(&alone, t, f->rung);
     add_work(&both, t, f->rung);
     double alone_ms = bw_price_ms(t->price, &alone);
-    double both_ms = bw_price_ms(t->price, &both);
+    double both_ms = bw_price_ms(t->price, &both), decodes_ms = 0;
     if (!t->half)
         t->rung = f->rung;
     if (call->count && bw_work_reaches(&call->work, board->rules.busy_tokens))
         return false;
     for (int i = 0; i < call->count; i++) {
-        if (!bears(call->tasks[i], call->alone_ms[i], both_ms, now_ms))
+        decodes_ms += decode_ms(call->tasks[i]);
+        if (!bears(call->tasks[i], call->alone_ms[i], both_ms, decodes_ms, now_ms))
             return false;
     }
-    if (call->count && !bears(t, alone_ms, both_ms, now_ms))
+    if (call->count && !bears(t, alone_ms, both_ms, decodes_ms + decode_ms(t), now_ms))
         return false;
     call->tasks[call->count] = t;
     call->alone_ms[call->count++] = alone_ms;
