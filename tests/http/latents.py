@@ -1,6 +1,6 @@
-"""A tiny model of latents and its tiny decoder, written when a test wants them: random weights, a few seconds' worth
-of nothing. The model has a U of three bricks over 8x8 latents, so its own picture is 64x64; the decoder has 16
-channels at every level and one residual layer in each.
+"""A tiny model of latents and its tiny decoder, made of random weights when a test wants them. The model has a U of
+three bricks over 8x8 latents, so its own picture is 64x64; the decoder has 16 channels at every level and one residual
+layer in each.
 """
 import hashlib
 import json
@@ -46,8 +46,9 @@ class Weights(dict):
         self.add(prefix + ".bias", channels)
 
 
-def model(seed=1, decoder=None, lego=None, **metadata):
-    """The bytes of a model file; `decoder`: those of its decoder's, named DECODER. `lego` changes the shape."""
+def model(seed=1, decoder=None, lego=None, said=()):
+    """The bytes of a model file; `decoder`: those of its decoder's, named DECODER. `lego` changes the shape, `said`
+    the metadata."""
     shape = {**LEGO, **(lego or {})}
     w, d, channels = Weights(seed), shape["hidden_size"], shape["channels"]
     w.layer("t_embedder.mlp.0", d, TIME_FEATURES)
@@ -63,13 +64,13 @@ def model(seed=1, decoder=None, lego=None, **metadata):
         w.layer(block + "mlp.fc2", d, shape["mlp_ratio"] * d)
         w.layer(f"model.{k}.final_layer.adaLN_modulation.1", 2 * d, d)
         w.layer(f"model.{k}.final_layer.linear", patch * patch * channels, d)
-    said = {"lego": json.dumps(shape)}
+    metadata = {"lego": json.dumps(shape)}
     if decoder:
-        said |= {"decoder": DECODER, "decoder_sha256": hashlib.sha256(decoder).hexdigest()}
-    return file_bytes(w, {**said, **metadata})
+        metadata |= {"decoder": DECODER, "decoder_sha256": hashlib.sha256(decoder).hexdigest()}
+    return file_bytes(w, {**metadata, **dict(said)})
 
 
-def decoder(seed=1, **metadata):
+def decoder(seed=1):
     """The bytes of a decoder's file."""
     w = Weights(seed)
 
@@ -94,4 +95,4 @@ def decoder(seed=1, **metadata):
             conv(f"decoder.up_blocks.{level}.upsamplers.0.conv")
     w.norm("decoder.conv_norm_out", CHANNELS)
     conv("decoder.conv_out", 3, scale=0.5)
-    return file_bytes(w, {"norm_num_groups": "4", **metadata})
+    return file_bytes(w, {"norm_num_groups": "4"})
