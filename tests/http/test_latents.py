@@ -2,9 +2,7 @@
 import base64
 import hashlib
 import io
-import os
 import pathlib
-import re
 import shutil
 import signal
 import tempfile
@@ -13,14 +11,11 @@ import unittest
 import latents
 from events import named, read_events
 from PIL import Image
-from scarce import PROGRAM, Scarce
 from support import (COMMAND, ENDLESS, JSON, QUICK, SERVER, TINY, Client, Server, ask, in_parallel, run_program,
                      wait_until)
 
 NAME = latents.LEGO["name"]
 PNG = {**QUICK, "format": "png"}
-BLOCK = re.compile(r"out of memory: \d{6,} bytes wanted")  # of a decoder: others are smaller here
-MOST = 300  # allocations that a picture may take before the test gives up
 
 
 def picture_of(data):
@@ -265,53 +260,6 @@ class TestDecoders(LatentCase):
         self.folder.put(1)
         self.rescan(server)
         self.assertEqual(self.picture(server, PNG), first)
-
-
-class TestMemory(LatentCase):
-
-    def ask_without(self, number):
-        """Ask for a picture and refuse one allocation; (answer or None, was one refused)."""
-        self.scarce.arm(number, only=PROGRAM)
-        try:
-            return ask(self.server, "POST", "/v1/generate", PNG), self.scarce.refused()
-        except OSError:
-            return None, True  # the connection was closed
-        finally:
-            self.scarce.relax()
-
-    def each_allocation_in_turn(self, first):
-        """What was said to be lacking."""
-        reasons = set()
-        for number in range(1, MOST):
-            response, refused = self.ask_without(number)
-            if response and response.status == 200:
-                self.assertEqual(response.body, first, number)
-            elif response:
-                problem = response.json()
-                reasons.add(problem["detail"])
-                self.assertEqual((response.status, problem), (500, {
-                    "type": "urn:brickwork:problem:internal", "title": "The service failed",
-                    "status": 500, "detail": problem["detail"], "instance": response.headers["X-Request-Id"]}))
-            if not refused:
-                return reasons
-        raise AssertionError(f"{MOST} allocations are not all that a picture takes")
-
-    def test_what_decoding_lacks(self):
-        """A picture comes as it is or not at all. Threads take turns as they like, so once may not be enough to meet
-        the decoder's own allocation."""
-        os.environ.pop("BRICKWORK_RECORD", None)
-        self.scarce, reasons = Scarce(), set()
-        self.addCleanup(self.scarce.close)
-        self.server = self.start(env=self.scarce.environment)
-        first = self.picture(self.server, PNG)
-        wanted = {"out of memory for a picture of 64x64", "out of memory for decoding"}
-        for _ in range(10):
-            said = self.each_allocation_in_turn(first)
-            reasons |= {"out of memory for decoding" if BLOCK.fullmatch(one) else one for one in said}
-            if wanted <= reasons:
-                break
-        self.assertLessEqual(wanted, reasons)
-        self.assertEqual(self.picture(self.server, PNG), first)
 
 
 if __name__ == "__main__":
