@@ -6,6 +6,14 @@
 #include "api/request.h"
 #include "base/version.h"
 
+/* null of a model whose network draws pixels. */
+static json_t *decoder_json(const struct bw_decoder_card *d)
+{
+    return d->digest ? json_pack("{s:s, s:I, s:f}", "digest", d->digest, "parameters",
+                                 (json_int_t)d->parameters, "gigaflops", d->gigaflops)
+                     : json_null();
+}
+
 static json_t *card_json(const struct bw_model_card *c)
 {
     json_t *classes = json_array(), *bricks = json_array(), *presets = json_array();
@@ -21,12 +29,12 @@ static json_t *card_json(const struct bw_model_card *c)
     json_t *sizes =
         json_pack("{s:i, s:i, s:i, s:i}", "default", c->image_size, "min_side", c->min_size,
                   "side_multiple", c->side_multiple, "max_area", c->max_area);
-    return json_pack("{s:s, s:s, s:I, s:s, s:s, s:I, s:I, s:s, s:s, s:o, s:o, s:o, s:o}", "id",
+    return json_pack("{s:s, s:s, s:I, s:s, s:s, s:I, s:I, s:s, s:s, s:o, s:o, s:o, s:o, s:o}", "id",
                      c->name, "object", "model", "created", (json_int_t)c->created_s, "owned_by",
                      "brickwork", "digest", c->digest, "file_bytes", (json_int_t)c->file_bytes,
                      "parameters", (json_int_t)c->parameters, "license", c->license, "source",
-                     c->source, "sizes", sizes, "classes", classes, "bricks", bricks, "presets",
-                     presets);
+                     c->source, "sizes", sizes, "decoder", decoder_json(&c->decoder), "classes",
+                     classes, "bricks", bricks, "presets", presets);
 }
 
 char *bw_models_render(const struct bw_model_card *cards, int count)

@@ -12,8 +12,16 @@
 #include <stdint.h>
 
 struct bw_brick_card {
-    int size, patch, depth;
+    int size, patch; // pixels of the picture
+    int depth;
     double gigaflops; // of one evaluation at the model's own size
+};
+
+/* Of a model of latents. */
+struct bw_decoder_card {
+    const char *digest; // NULL: the network draws pixels
+    int64_t parameters;
+    double gigaflops; // of a picture of the model's own size
 };
 
 /* What GET /v1/models says of a model. */
@@ -21,7 +29,8 @@ struct bw_model_card {
     const char *name, *digest, *license, *source;
     int64_t created_s; // when it was loaded
     int64_t file_bytes, parameters;
-    int image_size, min_size, side_multiple, max_area;
+    int image_size, min_size, side_multiple, max_area; // pixels
+    struct bw_decoder_card decoder;
     int class_count;
     const char (*class_names)[BW_NAME_CHARS]; // [class_count]
     int brick_count;

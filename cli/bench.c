@@ -36,6 +36,7 @@ struct bench {
     double seconds;
     bool json;
     struct bw_model *model;
+    struct bw_decoder *decoder; // NULL: the network draws no latents
     double load_ms;
     float *pictures; // [MOST_BATCH, x, out, work]
     struct bw_buf out;
@@ -310,21 +311,62 @@ static int bench_picture(struct bench *b, struct bw_err *err)
     p.rgb = (unsigned char *)b->pictures;
     double ms = median_ms(b, sample, &p);
     double outside = 100 * (1 - p.network_ms / p.all_ms);
-    if (b->json)
-        bw_buf_addf(&b->out,
-                    "],\"picture\":{\"steps\":%d,\"evaluations\":%d,\"ms\":%.3f,\"outside_network_"
-                    "percent\":"
-                    "%.2f},\"load_ms\":%.2f,\"peak_rss_mib\":%.1f}\n",
-                    SAMPLE_STEPS, bw_plan_evaluations(&p.plan), ms, outside, b->load_ms,
-                    peak_rss_mib());
-    else
-        bw_buf_addf(
-            &b->out,
-            "\na picture of %d steps, %d evaluations: %.1f ms, %.1f %% of it outside the network\n"
-            "loading the model: %.1f ms; peak RSS of this run: %.1f MiB\n",
-            SAMPLE_STEPS, bw_plan_evaluations(&p.plan), ms, outside, b->load_ms, peak_rss_mib());
+    bw_buf_addf(&b->out,
+                b->json
+                    ? "],\"picture\":{\"steps\":%d,\"evaluations\":%d,\"ms\":%.3f,"
+                      "\"outside_network_percent\":%.2f}"
+                    : "\na picture of %d steps, %d evaluations: %.1f ms, %.1f %% of it outside the "
+                      "network\n",
+                SAMPLE_STEPS, bw_plan_evaluations(&p.plan), ms, outside);
     bw_denoiser_free(p.denoiser);
     return BW_OK;
+}
+
+/* ---- the decoder ---- */
+
+struct decoding {
+    const struct bw_decoder *decoder;
+    struct bw_team *team;
+    float *latent;      // [4, side, side]
+    unsigned char *rgb; // [8*side, 8*side, 3]
+    int side;
+    struct bw_err err;
+};
+
+static void decode(void *context)
+{
+    struct decoding *d = context;
+    bw_decode(d->decoder, d->team, d->latent, d->side, d->side, d->rgb, &d->err);
+}
+
+/* A picture of the model's own size, as a share of the limit like an evaluation. */
+static int bench_decoder(struct bench *b, struct bw_err *err)
+{
+    size_t area = (size_t)b->model->arch.image_size * (size_t)b->model->arch.image_size;
+    struct decoding d = {.decoder = b->decoder,
+                         .latent = calloc(BW_DECODER_CHANNELS * area, sizeof(float)),
+                         .rgb = malloc(3 * area * BW_DECODER_SCALE * BW_DECODER_SCALE),
+                         .side = b->model->arch.image_size};
+    int code = d.rgb && d.latent ? bw_team_new(&d.team, b->threads, err)
+                                 : bw_err_set(err, BW_ENOMEM, "out of memory");
+    if (!code) {
+        struct limit l = {.team = d.team, .kernels = b->model->kernels};
+        struct timed timed[2] = {{decode, &d, 0}, {spin_all, &l, 0}};
+        time_in_turns(b, timed, 2);
+        code = d.err.code ? bw_err_set(err, d.err.code, "%s", d.err.message) : BW_OK;
+        double flops = bw_decoder_flops(d.decoder, d.side, d.side);
+        double rate = flops / timed[0].ms * 1e3, limit = limit_flops(&l, timed[1].ms);
+        bw_buf_addf(&b->out,
+                    b->json ? ",\"decoder\":{\"ms\":%.3f,\"gigaflops\":%.4f,\"gflops_per_s\":%.1f,"
+                              "\"limit_gflops_per_s\":%.1f,\"share_of_limit\":%.4f}"
+                            : "decoding it: %.1f ms, %.1f GFLOP, %.0f of %.0f GFLOP/s, %.3f of the "
+                              "limit\n",
+                    timed[0].ms, flops / 1e9, rate / 1e9, limit / 1e9, rate / limit);
+    }
+    bw_team_free(d.team);
+    free(d.latent);
+    free(d.rgb);
+    return code;
 }
 
 /* ---- the whole run ---- */
@@ -343,10 +385,21 @@ static void report_limits(struct bench *b, int threads, double flops, double byt
     b->listed = true;
 }
 
+static void report_end(struct bench *b)
+{
+    bw_buf_addf(&b->out,
+                b->json ? ",\"load_ms\":%.2f,\"peak_rss_mib\":%.1f}\n"
+                        : "loading the model: %.1f ms; peak RSS of this run: %.1f MiB\n",
+                b->load_ms, peak_rss_mib());
+}
+
 static int prepare(struct bench *b, struct bw_err *err)
 {
     double began = bw_now_ms();
     int code = bw_cmd_load(&b->model, b->model_path, b->precision, err);
+    if (code)
+        return code;
+    code = bw_cmd_load_decoder(&b->decoder, b->model, b->model_path, err);
     if (code)
         return code;
     b->load_ms = bw_now_ms() - began;
@@ -410,7 +463,12 @@ static int run_all(struct bench *b, struct bw_err *err)
                       "share\n");
     for (int i = 0; !code && i < rounds; i++)
         code = bench_threads(b, counts[i], err);
-    return code ? code : bench_picture(b, err);
+    if (!code)
+        code = bench_picture(b, err);
+    if (!code && b->decoder)
+        code = bench_decoder(b, err);
+    report_end(b);
+    return code;
 }
 
 int bw_cmd_bench(int count, char **arguments)
@@ -424,7 +482,7 @@ int bw_cmd_bench(int count, char **arguments)
         bw_options_help(
             "usage: brickwork bench [options]\n\nMeasures this machine's limits and, as shares "
             "of them, evaluations of the network:\nevery mask, one picture and eight, one "
-            "thread and all.",
+            "thread and all; of a model of latents its\ndecoder as well.",
             options);
         return BW_EXIT_OK;
     }
@@ -436,6 +494,7 @@ int bw_cmd_bench(int count, char **arguments)
         fputs(b.out.data, stdout);
     bw_buf_release(&b.out);
     free(b.pictures);
+    bw_decoder_free(b.decoder);
     bw_model_free(b.model);
     return code ? bw_cmd_failed(&err) : BW_EXIT_OK;
 }

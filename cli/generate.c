@@ -8,6 +8,7 @@
 #include "base/text.h"
 #include "cli/commands.h"
 #include "cli/options.h"
+#include "engine/companion.h"
 #include "engine/sampler.h"
 #include "image/encode.h"
 
@@ -49,9 +50,11 @@ struct session {
     int threads;
     enum bw_precision precision;
     struct bw_model *model;
+    struct bw_decoder *decoder; // NULL: the network draws RGB
     struct bw_denoiser *denoiser;
     struct bw_sampler samplers[BW_MAX_COUNT];
     int sampler_count;
+    unsigned char *rgb[BW_MAX_COUNT]; // [sampler_count] pictures, once they are finished
 };
 
 static int read_switch(const char *value, bool *on, struct bw_err *err)
@@ -138,6 +141,21 @@ static void run_samplers(struct session *s)
         show_progress(steps, steps, began_ms);
 }
 
+/* The pictures' pixels, decoded if the network draws latents. */
+static int draw_pictures(struct session *s, struct bw_err *err)
+{
+    int code = BW_OK;
+    for (int i = 0; !code && i < s->sampler_count; i++) {
+        const struct bw_picture picture = bw_plan_picture(&s->samplers[i].plan, &s->model->arch);
+        s->rgb[i] = malloc((size_t)picture.width * (size_t)picture.height * 3);
+        if (!s->rgb[i])
+            return bw_err_set(err, BW_ENOMEM, "out of memory");
+        code = bw_companion_picture(s->decoder, bw_denoiser_team(s->denoiser), &s->samplers[i],
+                                    s->rgb[i], err);
+    }
+    return code;
+}
+
 static int write_file(const char *path, const struct bw_buf *bytes, struct bw_err *err)
 {
     FILE *file = fopen(path, "wb");
@@ -147,11 +165,10 @@ static int write_file(const char *path, const struct bw_buf *bytes, struct bw_er
     return ok ? BW_OK : bw_err_set(err, BW_EIO, "%s: cannot be written: %s", path, strerror(errno));
 }
 
-static int encode(const struct session *s, const struct bw_plan *plan, const unsigned char *rgb,
-                  struct bw_buf *out, struct bw_err *err)
+static int encode(const struct session *s, int i, struct bw_buf *out, struct bw_err *err)
 {
     const struct bw_request *r = &s->request;
-    const struct bw_picture picture = bw_plan_picture(plan, &s->model->arch);
+    const struct bw_picture picture = bw_plan_picture(&s->samplers[i].plan, &s->model->arch);
     char *comment = s->comments ? bw_comment_render(r, &picture, s->model->digest) : NULL;
     if (s->comments && !comment)
         return bw_err_set(err, BW_ENOMEM, "out of memory");
@@ -159,17 +176,13 @@ static int encode(const struct session *s, const struct bw_plan *plan, const uns
                                          .quality = r->quality,
                                          .progressive = r->progressive,
                                          .comment = comment};
-    int code = bw_image_encode(rgb, plan->width, plan->height, &encoding, out, err);
+    int code = bw_image_encode(s->rgb[i], picture.width, picture.height, &encoding, out, err);
     free(comment);
     return code;
 }
 
 static int write_picture(const struct session *s, int i, struct bw_err *err)
 {
-    const struct bw_plan *plan = &s->samplers[i].plan;
-    unsigned char *rgb = malloc((size_t)plan->width * (size_t)plan->height * 3);
-    if (!rgb)
-        return bw_err_set(err, BW_ENOMEM, "out of memory");
     char path[BW_PATH_CHARS];
     const char *end = extension(s->out);
     if (s->sampler_count == 1)
@@ -178,14 +191,12 @@ static int write_picture(const struct session *s, int i, struct bw_err *err)
         snprintf(path, sizeof path, "%.*s-%d%s",
                  (int)(end - s->out) + (*end ? 0 : (int)strlen(s->out)), s->out, i, end);
     struct bw_buf bytes = {0};
-    bw_sampler_bytes(&s->samplers[i], rgb);
-    int code = encode(s, plan, rgb, &bytes, err);
+    int code = encode(s, i, &bytes, err);
     if (!code)
         code = write_file(path, &bytes, err);
     if (!code)
         printf("%s\n", path);
     bw_buf_release(&bytes);
-    free(rgb);
     return code;
 }
 
@@ -193,11 +204,14 @@ static int write_picture(const struct session *s, int i, struct bw_err *err)
 static void report(struct session *s, const struct bw_plan *plan, double duration_ms)
 {
     struct bw_request r = s->request;
+    double flops = bw_plan_flops(plan, &s->model->arch);
+    if (s->decoder)
+        flops += bw_decoder_flops(s->decoder, plan->width, plan->height);
     r.picture = bw_plan_picture(plan, &s->model->arch);
     char *text = bw_request_render(&r);
     fprintf(stderr, "%d picture%s, %d evaluations, %.1f GFLOP, %.0f ms: %s\n", r.count,
-            r.count > 1 ? "s" : "", bw_plan_evaluations(plan) * r.count,
-            bw_plan_flops(plan, &s->model->arch) * r.count / 1e9, duration_ms, text ? text : "");
+            r.count > 1 ? "s" : "", bw_plan_evaluations(plan) * r.count, flops * r.count / 1e9,
+            duration_ms, text ? text : "");
     free(text);
 }
 
@@ -205,9 +219,10 @@ static int generate(struct session *s, struct bw_err *err)
 {
     struct bw_plan plan;
     int code = bw_cmd_load(&s->model, s->model_path, s->precision, err);
-    if (!code && s->model->arch.channels != 3)
-        code = bw_err_set(err, BW_ERANGE, "the model's pictures have %d channels, not 3",
-                          s->model->arch.channels);
+    if (!code)
+        code = bw_companion_check(&s->model->arch, s->model_path, err);
+    if (!code)
+        code = bw_cmd_load_decoder(&s->decoder, s->model, s->model_path, err);
     if (!code)
         code = bw_plan_make(&plan, &s->model->arch, &s->request.picture, MAX_AREA, err);
     if (!code)
@@ -223,7 +238,9 @@ static int generate(struct session *s, struct bw_err *err)
     strcpy(s->request.model, s->model->arch.name);
     double began_ms = bw_now_ms();
     run_samplers(s);
-    report(s, &plan, bw_now_ms() - began_ms);
+    code = draw_pictures(s, err);
+    if (!code)
+        report(s, &plan, bw_now_ms() - began_ms);
     for (int i = 0; !code && i < s->sampler_count; i++)
         code = write_picture(s, i, err);
     return code;
@@ -248,9 +265,12 @@ int bw_cmd_generate(int count, char **arguments)
         settle(&s);
         code = generate(&s, &err);
     }
-    for (int i = 0; i < s.sampler_count; i++)
+    for (int i = 0; i < s.sampler_count; i++) {
         bw_sampler_release(&s.samplers[i]);
+        free(s.rgb[i]);
+    }
     bw_denoiser_free(s.denoiser);
+    bw_decoder_free(s.decoder);
     bw_model_free(s.model);
     return code ? bw_cmd_failed(&err) : BW_EXIT_OK;
 }

@@ -1,7 +1,9 @@
-/* Everything printed comes from the loaded model, so a file that prints is a file that runs. */
+/* Everything printed comes from the loaded model, so a file that prints is a file that runs. Tiles
+ * and evaluations are in the network's own units, pictures in pixels. */
 #include "base/path.h"
 #include "cli/commands.h"
 #include "cli/options.h"
+#include "engine/companion.h"
 #include "engine/cost.h"
 #include "engine/model.h"
 
@@ -20,18 +22,41 @@ static int set_option(void *context, const char *name, const char *value, struct
     return BW_OK;
 }
 
+/* Of the decoder there is the name at least; the file may be elsewhere for now. */
+static void print_decoder(const struct bw_model *m, const char *path)
+{
+    const struct bw_arch *a = &m->arch;
+    struct bw_decoder *decoder;
+    struct bw_err err = {0};
+    if (!*a->decoder)
+        return;
+    printf("  decoder     %s, sha-256 %s\n", a->decoder, a->decoder_digest);
+    if (bw_cmd_load_decoder(&decoder, m, path, &err)) {
+        printf("              not there: %s\n", err.message);
+        return;
+    }
+    printf("              %zu parameters, %.2f GFLOP at %dx%d\n", bw_decoder_parameters(decoder),
+           bw_decoder_flops(decoder, a->image_size, a->image_size) / 1e9,
+           a->image_size * BW_DECODER_SCALE, a->image_size * BW_DECODER_SCALE);
+    bw_decoder_free(decoder);
+}
+
 static void print_model(const struct bw_model *m, const char *path)
 {
     const struct bw_arch *a = &m->arch;
     double whole = bw_cost_flops(a, a->image_size, a->image_size, bw_arch_full_mask(a));
+    int scale = bw_arch_scale(a), side = a->image_size * scale;
     printf("%s\n  file        %s, %zu bytes\n  sha-256     %s\n", a->name, path, m->file_bytes,
            m->digest);
     printf("  parameters  %zu\n  license     %s\n  source      %s\n", m->parameter_count,
            *m->license ? m->license : "not stated", *m->source ? m->source : "not stated");
     printf("  network     hidden %d, %d heads of %d, MLP ratio %d, sigma_data %g\n", a->hidden,
            a->heads, a->hidden / a->heads, a->mlp_ratio, a->sigma_data);
-    printf("  pictures    %dx%d, %d channels; sides of at least %d, multiples of %d\n",
-           a->image_size, a->image_size, a->channels, a->min_size, bw_arch_side_multiple(a));
+    printf("  pictures    %dx%d, %d channels; sides of at least %d, multiples of %d\n", side, side,
+           scale > 1 ? 3 : a->channels, a->min_size * scale, bw_arch_side_multiple(a));
+    if (scale > 1)
+        printf("  latents     %dx%d, %d channels, each of %dx%d pixels\n", a->image_size,
+               a->image_size, a->channels, scale, scale);
     printf("  evaluation  %.2f GFLOP at %dx%d\n", whole / 1e9, a->image_size, a->image_size);
     for (int k = 0; k < a->brick_count; k++) {
         const struct bw_brick_shape *b = &a->bricks[k];
@@ -40,6 +65,7 @@ static void print_model(const struct bw_model *m, const char *path)
                bw_arch_is_global(a, k) ? "global," : "local,", b->size, b->patch, b->depth,
                100 * share);
     }
+    print_decoder(m, path);
     printf("  skip loss   %s\n", a->skip_loss.sigma_count ? "measured" : "not measured");
     printf("  classes     %s", a->class_count ? "" : "none (unconditional)");
     for (int i = 0; i < a->class_count; i++)

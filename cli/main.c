@@ -2,6 +2,7 @@
 #include "base/text.h"
 #include "base/version.h"
 #include "cli/commands.h"
+#include "engine/companion.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -19,6 +20,7 @@ static const struct {
      "send requests to a server at a given rate and measure its answers"},
     {"health", bw_cmd_health, "say whether a server is ready for requests"},
     {"denoise", bw_cmd_denoise, "replay a recorded case, for comparison with the reference"},
+    {"decode", bw_cmd_decode, "make a picture of a latent one"},
 };
 
 enum { COMMAND_COUNT = sizeof commands / sizeof *commands };
@@ -60,6 +62,17 @@ int bw_cmd_load(struct bw_model **model, const char *path, enum bw_precision pre
     const struct bw_kernels *kernels;
     int code = bw_kernels_choose(precision, &kernels, err);
     return code ? code : bw_model_load(model, path, kernels, err);
+}
+
+int bw_cmd_load_decoder(struct bw_decoder **decoder, const struct bw_model *model, const char *path,
+                        struct bw_err *err)
+{
+    char beside[BW_PATH_CHARS];
+    *decoder = NULL;
+    if (!*model->arch.decoder)
+        return BW_OK;
+    int code = bw_companion_path(beside, path, &model->arch, err);
+    return code ? code : bw_companion_load(decoder, beside, &model->arch, model->kernels, err);
 }
 
 int bw_cmd_failed(const struct bw_err *err)

@@ -3,6 +3,7 @@
 #include "engine/arch.h"
 
 #include "base/text.h"
+#include "engine/decoder.h"
 
 #include <assert.h>
 #include <jansson.h>
@@ -188,6 +189,30 @@ static int read_skip_loss(struct bw_arch *arch, const char *text, struct bw_err 
     return BW_OK;
 }
 
+/* Clients see the model's digest alone, so it has to settle the decoder as well: hence the second
+ * entry. */
+static int read_decoder(struct bw_arch *arch, const struct bw_safetensors *st, struct bw_err *err)
+{
+    const char *name = bw_safetensors_metadata(st, "decoder");
+    const char *digest = bw_safetensors_metadata(st, "decoder_sha256");
+    const char *wrong = NULL;
+    if (!name && !digest)
+        return BW_OK;
+    if (arch->channels != BW_DECODER_CHANNELS)
+        wrong = "decoder\": only what a network draws in 4 channels can be decoded";
+    else if (!name || !*name || *name == '.' || strchr(name, '/') || strlen(name) >= BW_NAME_CHARS)
+        wrong = "decoder\": not the name of a file beside the model, of 1 to 95 bytes, without a "
+                "slash, not hidden";
+    else if (!digest || strlen(digest) != BW_DIGEST_CHARS - 1 ||
+             strspn(digest, "0123456789abcdef") != BW_DIGEST_CHARS - 1)
+        wrong = "decoder_sha256\": not 64 lower-case hex digits";
+    if (wrong)
+        return bw_err_set(err, BW_ESYNTAX, "metadata \"%s", wrong);
+    strcpy(arch->decoder, name);
+    strcpy(arch->decoder_digest, digest);
+    return BW_OK;
+}
+
 int bw_arch_read(struct bw_arch *arch, const struct bw_safetensors *st, struct bw_err *err)
 {
     const char *text = bw_safetensors_metadata(st, "lego");
@@ -203,6 +228,8 @@ int bw_arch_read(struct bw_arch *arch, const struct bw_safetensors *st, struct b
         code = read_classes(&out, root, err);
     if (!code && losses)
         code = read_skip_loss(&out, losses, err);
+    if (!code)
+        code = read_decoder(&out, st, err);
     json_decref(root);
     if (code)
         bw_arch_release(&out);
@@ -222,9 +249,21 @@ uint8_t bw_arch_full_mask(const struct bw_arch *arch)
     return (uint8_t)((1u << arch->brick_count) - 1);
 }
 
+int bw_arch_scale(const struct bw_arch *arch)
+{
+    return *arch->decoder ? BW_DECODER_SCALE : 1;
+}
+
 bool bw_arch_tiles(const struct bw_arch *arch, int width, int height)
 {
     return side_tiles(arch, width) && side_tiles(arch, height);
+}
+
+/* Of a picture, in pixels. */
+static bool side_allowed(const struct bw_arch *arch, int side)
+{
+    int scale = bw_arch_scale(arch);
+    return side >= arch->min_size * scale && side % scale == 0 && side_tiles(arch, side / scale);
 }
 
 /* The allowed side nearest to the one asked for, at most `most` (a multiple of image_size or more
@@ -234,11 +273,11 @@ static int nearest_side(const struct bw_arch *arch, int side, int most)
     for (int away = 0; away <= most + side; away++) {
         for (int sign = -1; sign <= 1; sign += 2) {
             int candidate = side + sign * away;
-            if (candidate >= arch->min_size && candidate <= most && side_tiles(arch, candidate))
+            if (candidate <= most && side_allowed(arch, candidate))
                 return candidate;
         }
     }
-    return arch->image_size;
+    return arch->image_size * bw_arch_scale(arch);
 }
 
 static int common_divisor(int a, int b)
@@ -255,26 +294,26 @@ int bw_arch_side_multiple(const struct bw_arch *arch)
         if (!bw_arch_is_global(arch, k))
             multiple *= size / common_divisor(multiple, size);
     }
-    return multiple;
+    return multiple * bw_arch_scale(arch);
 }
 
 int bw_arch_check_size(const struct bw_arch *arch, int width, int height, int max_area,
                        struct bw_err *err)
 {
-    if (width >= arch->min_size && height >= arch->min_size && bw_arch_tiles(arch, width, height) &&
+    if (side_allowed(arch, width) && side_allowed(arch, height) &&
         (int64_t)width * height <= max_area)
         return BW_OK;
-    int step = bw_arch_side_multiple(arch);
-    int near_width = nearest_side(arch, width, max_area / arch->min_size);
+    int step = bw_arch_side_multiple(arch), least = arch->min_size * bw_arch_scale(arch);
+    int near_width = nearest_side(arch, width, max_area / least);
     int near_height = nearest_side(arch, height, max_area / near_width);
     char from[32] = "";
-    if (step > arch->min_size)
+    if (step > least)
         snprintf(from, sizeof from, ", from %d on", step);
     return bw_err_set_field(
         err, BW_ERANGE, "/size",
         "size %dx%d is not one %s can make: sides are at least %d and%s multiples "
         "of %d, with at most %d pixels in all; the nearest is %dx%d",
-        width, height, arch->name, arch->min_size, from, step, max_area, near_width, near_height);
+        width, height, arch->name, least, from, step, max_area, near_width, near_height);
 }
 
 int bw_arch_class(const struct bw_arch *arch, const char *name)

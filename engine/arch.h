@@ -4,12 +4,18 @@
  * optional entry "lego_skip_loss" says how much every subset of bricks loses at each noise level. A
  * mask is a byte: bit k set means brick k runs. Plain data after bw_arch_read(), free for every
  * thread.
+ *
+ * A network draws pixels, or latents of four channels from which a decoder makes RGB of
+ * BW_DECODER_SCALE times the sides; then the entries "decoder" and "decoder_sha256" name the
+ * decoder's file, which lies beside the model's. What is said of sizes is in the network's own
+ * units unless it says pixels: for requests and answers all is in pixels of the picture.
  */
 #ifndef BW_ENGINE_ARCH_H
 #define BW_ENGINE_ARCH_H
 
 #include "base/err.h"
 #include "base/picture.h"
+#include "engine/digest.h"
 #include "engine/safetensors.h"
 
 #include <stdbool.h>
@@ -18,8 +24,8 @@
 enum { BW_MAX_CLASSES = 4096, BW_MAX_LOSS_SIGMAS = 64, BW_MAX_MASKS = 256, BW_MAX_CHANNELS = 8 };
 
 struct bw_brick_shape {
-    int size;  // side of a tile, pixels
-    int patch; // side of a token, pixels
+    int size;  // side of a tile
+    int patch; // side of a token
     int depth; // transformer blocks
 };
 
@@ -32,8 +38,8 @@ struct bw_loss_table {
 
 struct bw_arch {
     char name[BW_NAME_CHARS];
-    int image_size; // training side, pixels
-    int min_size;   // smallest side a picture may have, pixels; the bricks can tile it
+    int image_size; // training side
+    int min_size;   // smallest side a picture may have; the bricks can tile it
     int channels;
     int class_count;
     char (*class_names)[BW_NAME_CHARS]; // [class_count], owned
@@ -44,6 +50,8 @@ struct bw_arch {
     int brick_count; // 1..BW_MAX_BRICKS
     struct bw_brick_shape bricks[BW_MAX_BRICKS];
     struct bw_loss_table skip_loss;
+    char decoder[BW_NAME_CHARS];          // name of the decoder's file; "": there is none
+    char decoder_digest[BW_DIGEST_CHARS]; // which that file has to have
 };
 
 /* Read and check the metadata of a model file. BW_ESYNTAX with the field's name; BW_ENOMEM. On
@@ -55,19 +63,23 @@ void bw_arch_release(struct bw_arch *arch);
 /* The mask in which every brick runs. */
 uint8_t bw_arch_full_mask(const struct bw_arch *arch);
 
+/* Pixels of the picture along one of the network's: BW_DECODER_SCALE with a decoder, else 1. */
+int bw_arch_scale(const struct bw_arch *arch);
+
 /* A brick is global if its tile is the training size: windows cover larger pictures with it. */
 bool bw_arch_is_global(const struct bw_arch *arch, int brick);
 
 /* Can the bricks tile a width x height picture at all? True if so, whatever min_size says. */
 bool bw_arch_tiles(const struct bw_arch *arch, int width, int height);
 
-/* May a picture of that size be asked for: tileable, no side under min_size, at most max_area
- * pixels. BW_ERANGE on "/size"; the message says what is allowed and the nearest such size. */
+/* May a picture of so many pixels be asked for: whole latents, tileable, no side under min_size, at
+ * most max_area pixels. BW_ERANGE on "/size"; the message says what is allowed and the nearest such
+ * size. */
 int bw_arch_check_size(const struct bw_arch *arch, int width, int height, int max_area,
                        struct bw_err *err);
 
-/* The least common multiple of all local tiles, pixels: sides that no tile exceeds are multiples of
- * it. 1 without local bricks. */
+/* The least common multiple of all local tiles, in pixels of the picture: sides that no tile
+ * exceeds are multiples of it. Without local bricks the scale. */
 int bw_arch_side_multiple(const struct bw_arch *arch);
 
 /* The index of a class by its name, letters compared without case; -1 if there is none. */

@@ -102,6 +102,11 @@ void bw_denoiser_free(struct bw_denoiser *denoiser)
     free(denoiser);
 }
 
+struct bw_team *bw_denoiser_team(struct bw_denoiser *denoiser)
+{
+    return denoiser->team;
+}
+
 /* Task: silu(c) of one pass, c = MLP(timestep embedding of ln(sigma)/4) + class embedding. */
 static void run_condition(void *context, int task, int member)
 {

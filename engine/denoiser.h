@@ -39,6 +39,9 @@ int bw_denoiser_new(struct bw_denoiser **denoiser, const struct bw_model *model,
 /* NULL is allowed. */
 void bw_denoiser_free(struct bw_denoiser *denoiser);
 
+/* Its threads, for other work between two calls. */
+struct bw_team *bw_denoiser_team(struct bw_denoiser *denoiser);
+
 /* Evaluate count >= 0 pictures. One thread at a time per denoiser. Cannot fail. */
 void bw_denoise(struct bw_denoiser *denoiser, const struct bw_eval *evals, int count);
 

@@ -9,7 +9,7 @@
 static void plan_memory(struct bw_ladder *l)
 {
     size_t rungs = (size_t)l->rungs, steps = (size_t)l->steps;
-    l->rest_ms = BW_TAKE(&l->memory, double, rungs *(steps + 1));
+    l->rest_ms = BW_TAKE(&l->memory, double, rungs *(steps + 2));
     l->masks = BW_TAKE(&l->memory, uint8_t, rungs * steps);
 }
 
@@ -24,12 +24,14 @@ static void price_masks(const struct bw_arch *arch, const struct bw_plan *plan,
     }
 }
 
-static void fill_rest(struct bw_ladder *l, const struct bw_plan *plan,
+static void fill_rest(struct bw_ladder *l, const struct bw_plan *plan, const struct bw_price *price,
                       const double mask_ms[BW_MAX_MASKS])
 {
+    double decode_ms = bw_price_decode_ms(price, plan->width, plan->height);
     for (int rung = 0; rung < l->rungs; rung++) {
-        double *rest = l->rest_ms + (size_t)rung * (size_t)(l->steps + 1);
-        rest[l->steps] = 0;
+        double *rest = l->rest_ms + (size_t)rung * (size_t)(l->steps + 2);
+        rest[l->steps + 1] = 0;
+        rest[l->steps] = decode_ms;
         for (int i = l->steps - 1; i >= 0; i--)
             rest[i] = rest[i + 1] + bw_plan_stages(plan, i) * mask_ms[bw_ladder_mask(l, rung, i)];
     }
@@ -50,7 +52,7 @@ int bw_ladder_init(struct bw_ladder *ladder, const struct bw_arch *arch, const s
         bw_schedule_rungs(arch, l.steps, mask_ms, l.rungs, l.masks);
     else
         memcpy(l.masks, plan->masks, (size_t)l.steps);
-    fill_rest(&l, plan, mask_ms);
+    fill_rest(&l, plan, price, mask_ms);
     *ladder = l;
     return BW_OK;
 }
@@ -66,5 +68,5 @@ void bw_ladder_reprice(struct bw_ladder *ladder, const struct bw_arch *arch,
 {
     double mask_ms[BW_MAX_MASKS];
     price_masks(arch, plan, price, mask_ms);
-    fill_rest(ladder, plan, mask_ms);
+    fill_rest(ladder, plan, price, mask_ms);
 }

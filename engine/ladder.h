@@ -18,7 +18,8 @@ enum { BW_LADDER_RUNGS = 24 };
 struct bw_ladder {
     int steps, rungs;
     uint8_t *masks;  // [rungs, steps]
-    double *rest_ms; // [rungs, steps + 1] what steps i.. will take alone on a team; 0 at the end
+    double *rest_ms; // [rungs, steps + 2] what steps i.. will take alone on a team, step `steps`
+                     // being the decoder; 0 at the end
     struct bw_arena memory;
 };
 
@@ -40,7 +41,7 @@ static inline uint8_t bw_ladder_mask(const struct bw_ladder *l, int rung, int st
 
 static inline double bw_ladder_rest_ms(const struct bw_ladder *l, int rung, int step)
 {
-    return l->rest_ms[(size_t)rung * (size_t)(l->steps + 1) + (size_t)step];
+    return l->rest_ms[(size_t)rung * (size_t)(l->steps + 2) + (size_t)step];
 }
 
 #endif

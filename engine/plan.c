@@ -41,16 +41,19 @@ static int resolve_class(const struct bw_arch *arch, const struct bw_picture *pi
 int bw_plan_make(struct bw_plan *plan, const struct bw_arch *arch, const struct bw_picture *picture,
                  int max_area, struct bw_err *err)
 {
+    const int scale = bw_arch_scale(arch), side = arch->image_size * scale;
+    const int width = picture->width ? picture->width : side;
+    const int height = picture->height ? picture->height : side;
     struct bw_plan out = {
-        .width = picture->width ? picture->width : arch->image_size,
-        .height = picture->height ? picture->height : arch->image_size,
+        .width = width / scale,
+        .height = height / scale,
         .steps = picture->steps,
         .solver = picture->solver,
         .guidance = picture->guidance,
         .seed = picture->seed,
         .index = picture->index,
     };
-    int code = bw_arch_check_size(arch, out.width, out.height, max_area, err);
+    int code = bw_arch_check_size(arch, width, height, max_area, err);
     if (!code)
         code = resolve_class(arch, picture, &out.label, err);
     if (!code)
@@ -65,8 +68,8 @@ struct bw_picture bw_plan_picture(const struct bw_plan *plan, const struct bw_ar
 {
     struct bw_picture picture = {
         .class_index = plan->label < 0 ? BW_CLASS_NONE : BW_CLASS_NAMED,
-        .width = plan->width,
-        .height = plan->height,
+        .width = plan->width * bw_arch_scale(arch),
+        .height = plan->height * bw_arch_scale(arch),
         .steps = plan->steps,
         .solver = plan->solver,
         .guidance = plan->guidance,

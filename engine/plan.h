@@ -7,8 +7,8 @@
 #include "engine/arch.h"
 
 struct bw_plan {
-    int width, height;
-    int label; // class index, or -1
+    int width, height; // of what the network draws: a model of latents has 1/8 of the picture's
+    int label;         // class index, or -1
     int steps;
     enum bw_solver solver;
     double guidance;

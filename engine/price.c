@@ -85,6 +85,14 @@ static double believable(double ratio, double known)
     return fmax(known / most_change, fmin(ratio, known * most_change));
 }
 
+/* A ratio as it was known, 0 if it was not, and what one more call says of it. */
+static float learned(float cell, double overall, double ratio)
+{
+    double known = cell > 0 ? (double)cell : overall;
+    double share = cell > 0 ? 1 - cell_memory : 0.5;
+    return (float)(known + share * (believable(ratio, known) - known));
+}
+
 void bw_price_learn(struct bw_price *price, const struct bw_work *work, double actual_ms)
 {
     double ratio = actual_ms / expected_ms(price, work), overall = price->overall;
@@ -92,9 +100,42 @@ void bw_price_learn(struct bw_price *price, const struct bw_work *work, double a
     if (work->mixed)
         return;
     float *cell = &price->ratio[work->mask][size_cell(work)];
-    double known = *cell > 0 ? (double)*cell : overall;
-    double share = *cell > 0 ? 1 - cell_memory : 0.5;
-    *cell = (float)(known + share * (believable(ratio, known) - known));
+    *cell = learned(*cell, overall, ratio);
+}
+
+/* ---- decoding ---- */
+
+/* Half octaves of area. */
+static int decode_cell(int width, int height)
+{
+    int cell = (int)lround(2 * log2((double)width * height));
+    return cell < BW_DECODE_SIZES ? cell : BW_DECODE_SIZES - 1;
+}
+
+double bw_price_decode_gigaflops(const struct bw_price *price, int width, int height)
+{
+    const struct bw_decoder *decoder = price->decode.decoder;
+    return decoder ? bw_decoder_flops(decoder, width, height) / 1e9 : 0;
+}
+
+double bw_price_decode_ms(const struct bw_price *price, int width, int height)
+{
+    const struct bw_decode_price *p = &price->decode;
+    if (!p->decoder)
+        return 0;
+    double seen = (double)p->ratio[decode_cell(width, height)];
+    return p->ms_per_gigaflop * bw_price_decode_gigaflops(price, width, height) *
+           (seen > 0 ? seen : p->overall);
+}
+
+void bw_price_learn_decode(struct bw_price *price, int width, int height, double actual_ms)
+{
+    struct bw_decode_price *p = &price->decode;
+    double work = bw_price_decode_gigaflops(price, width, height), overall = p->overall;
+    double ratio = actual_ms / (p->ms_per_gigaflop * work);
+    p->overall += (1 - overall_memory) * (believable(ratio, overall) - overall);
+    float *cell = &p->ratio[decode_cell(width, height)];
+    *cell = learned(*cell, overall, ratio);
 }
 
 /* ---- measuring ---- */
@@ -228,5 +269,47 @@ int bw_price_measure(struct bw_price *price, const struct bw_arch *arch,
                 price->overall = timings.ms[k][i] / expected_ms(price, &work);
         }
     }
+    return BW_OK;
+}
+
+/* ---- measuring the decoder ---- */
+
+enum { FIRST_DECODE_SIDE = 4, MOST_DECODES = 3 };
+
+/* The least of some tries; negative without memory. */
+static double time_decode_ms(const struct bw_decoder *decoder, struct bw_team *team,
+                             const float *latent, unsigned char *rgb, int side)
+{
+    double least_ms = -1;
+    for (int i = 0; i < MOST_DECODES; i++) {
+        double began_ms = bw_now_ms();
+        if (bw_decode(decoder, team, latent, side, side, rgb, NULL))
+            return -1;
+        double ms = bw_now_ms() - began_ms;
+        least_ms = i && least_ms < ms ? least_ms : ms;
+    }
+    return least_ms;
+}
+
+/* Sides double, so each is about four times the work of the one before. */
+int bw_price_measure_decoder(struct bw_price *price, const struct bw_decoder *decoder,
+                             struct bw_team *team, double budget_ms, struct bw_err *err)
+{
+    const int most = price->arch->image_size;
+    size_t area = (size_t)most * (size_t)most;
+    float *latent = calloc(BW_DECODER_CHANNELS * area, sizeof *latent);
+    unsigned char *rgb = malloc(3 * area * BW_DECODER_SCALE * BW_DECODER_SCALE);
+    int side = most < FIRST_DECODE_SIDE ? most : FIRST_DECODE_SIDE;
+    double ms = latent && rgb ? time_decode_ms(decoder, team, latent, rgb, side) : -1;
+    while (ms >= 0 && side < most && 5 * MOST_DECODES * ms < budget_ms) {
+        side = 2 * side < most ? 2 * side : most;
+        ms = time_decode_ms(decoder, team, latent, rgb, side);
+    }
+    free(latent);
+    free(rgb);
+    if (ms < 0)
+        return bw_err_set(err, BW_ENOMEM, "out of memory for measuring the decoder");
+    price->decode = (struct bw_decode_price){.decoder = decoder, .overall = 1};
+    price->decode.ms_per_gigaflop = fmax(ms, 1e-4) / (bw_decoder_flops(decoder, side, side) / 1e9);
     return BW_OK;
 }

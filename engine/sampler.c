@@ -5,6 +5,7 @@
 #include "engine/rng.h"
 #include "engine/schedule.h"
 
+#include <assert.h>
 #include <math.h>
 
 static size_t element_count(const struct bw_sampler *s)
@@ -150,10 +151,23 @@ static unsigned char to_byte(float level)
 
 void bw_sampler_estimate(const struct bw_sampler *sampler, unsigned char *rgb)
 {
+    // what interfaces to Stable Diffusion 1 have settled on for previews; of latents as it scales
+    // them
+    static const float latents[4][3] = {{0.298f, 0.207f, 0.208f},
+                                        {0.187f, 0.286f, 0.173f},
+                                        {-0.158f, 0.189f, 0.264f},
+                                        {-0.184f, -0.271f, -0.473f}};
+    static const float pixels[3][3] = {{1, 0, 0}, {0, 1, 0}, {0, 0, 1}};
     size_t plane = (size_t)sampler->plan.width * (size_t)sampler->plan.height;
-    size_t channels = (size_t)sampler->arch->channels;
-    for (size_t i = 0; i < plane * channels; i++)
-        rgb[i] = to_byte(sampler->out[i % channels * plane + i / channels]);
+    int channels = sampler->arch->channels;
+    const float(*weights)[3] = channels == 3 ? pixels : latents;
+    assert(channels == 3 || channels == 4);
+    for (size_t i = 0; i < 3 * plane; i++) {
+        float level = 0;
+        for (int c = 0; c < channels; c++)
+            level += weights[c][i % 3] * sampler->out[(size_t)c * plane + i / 3];
+        rgb[i] = to_byte(level);
+    }
 }
 
 void bw_sampler_bytes(const struct bw_sampler *sampler, unsigned char *rgb)
@@ -162,4 +176,10 @@ void bw_sampler_bytes(const struct bw_sampler *sampler, unsigned char *rgb)
     size_t channels = (size_t)sampler->arch->channels;
     for (size_t i = 0; i < plane * channels; i++)
         rgb[i] = to_byte((float)sampler->x[i % channels * plane + i / channels]);
+}
+
+const float *bw_sampler_result(const struct bw_sampler *sampler)
+{
+    assert(sampler->step == sampler->plan.steps);
+    return sampler->out; // the last step goes to where the network says
 }

@@ -49,12 +49,16 @@ void bw_sampler_take(struct bw_sampler *sampler);
 /* Steps done and not; a step counts when its last evaluation is taken. */
 int bw_sampler_steps_done(const struct bw_sampler *sampler);
 
-/* What the network last took the finished picture to be, as bytes like those below. After the first
- * evaluation. */
+/* What the network last took the finished picture to be, as rgb[height, width, 3], for a model of 3
+ * or 4 channels. Latents are weighted: a linear map that comes near Stable Diffusion's
+ * decoder, it shows colours and composition. After the first evaluation. */
 void bw_sampler_estimate(const struct bw_sampler *sampler, unsigned char *rgb);
 
 /* The picture as it stands, as bytes: rgb[height, width, channels], floor(clamp(127.5 x + 128)).
  * When done this is the result. */
 void bw_sampler_bytes(const struct bw_sampler *sampler, unsigned char *rgb);
+
+/* What was drawn, when done: [channels, height, width], the sampler's. */
+const float *bw_sampler_result(const struct bw_sampler *sampler);
 
 #endif

@@ -174,11 +174,11 @@ void bw_answer(struct bw_listener *l)
 
 struct bw_openai_stream bw_answer_openai_stream(const struct bw_order *o)
 {
-    const struct bw_plan *plan = &o->jobs[0].plan;
+    const struct bw_picture *picture = &o->request.picture;
     return (struct bw_openai_stream){.created_s = bw_unix_s(),
-                                     .width = plan->width,
-                                     .height = plan->height,
-                                     .quality = bw_openai_quality(&o->request.picture.skip)};
+                                     .width = picture->width,
+                                     .height = picture->height,
+                                     .quality = bw_openai_quality(&picture->skip)};
 }
 
 /* The last event of a stream that ends well. */

@@ -94,7 +94,7 @@ void bw_board_begin(struct bw_board *board, int team, struct bw_task *const *tas
         t->team = team;
         t->advanced_ms = now_ms;
         t->started = true;
-        if (!t->half) // both evaluations of a step run the same bricks
+        if (!t->half && !bw_task_decodes(t)) // both evaluations of a step run the same bricks
             t->plan->masks[t->step] = bw_ladder_mask(t->ladder, t->rung, t->step);
     }
     board->turn_of = tasks[0]->client;
@@ -112,6 +112,16 @@ void bw_board_end(struct bw_board *board, struct bw_task *const *tasks, int coun
         t->advanced_ms = now_ms;
         board->clients[t->client].used_ms += (now_ms - began_ms) / count;
     }
+}
+
+bool bw_task_decodes(const struct bw_task *task)
+{
+    return task->step == task->plan->steps;
+}
+
+bool bw_task_is_done(const struct bw_task *task)
+{
+    return task->step >= task->plan->steps + (task->price->decode.decoder != NULL);
 }
 
 int bw_board_fresh(const struct bw_board *board)

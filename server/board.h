@@ -37,12 +37,15 @@ struct bw_task {
     int client;      // index on the board
     uint64_t number; // of admission: earlier is smaller
 
-    int step;           // steps done
+    double decode_gigaflops; // of the decoder, once; 0: the network draws pixels
+
+    int step;           // steps done; one more than the plan has when it is decoded
     bool half;          // Heun: the first evaluation of this step is done
     bool started;       // some team has had it
     double advanced_ms; // when one last had it, or arrived_ms
     int team;           // that has it right now; -1: none
     double free_ms;     // team >= 0: when that is expected to end
+    double decode_ms;   // the decoder's price when a team last took it
     int rung;           // it runs on
     double without_ms;  // the policy's: when it would be answered without the newcomers at hand
 };
@@ -72,7 +75,7 @@ struct bw_board {
     int turn_of;                              // client whose picture ran last
     uint64_t turns;                           // how often a team was given something to do
     uint64_t admitted;                        // tasks ever
-    double finish_ms; // from a picture's last evaluation until the team is free again, smoothed
+    double finish_ms; // from a picture's last call until the team is free again, smoothed
 };
 
 /* Room for `room` tasks. BW_ENOMEM. */
@@ -87,13 +90,20 @@ int bw_board_client(struct bw_board *board, const char *name);
 void bw_board_add(struct bw_board *board, struct bw_task *task);
 void bw_board_remove(struct bw_board *board, struct bw_task *task);
 
-/* Give tasks to a team, with the masks of their rungs. The caller sets their free_ms. */
+/* Give tasks to a team, one if it is to be decoded, with the masks of their rungs. The caller sets
+ * their free_ms. */
 void bw_board_begin(struct bw_board *board, int team, struct bw_task *const *tasks, int count,
                     double now_ms);
 
-/* The team is done with one evaluation of each; their clients pay. */
+/* The team is done with one evaluation of each, or has decoded the one; their clients pay. */
 void bw_board_end(struct bw_board *board, struct bw_task *const *tasks, int count, double began_ms,
                   double now_ms);
+
+/* Is the decoder all that is left to do? */
+bool bw_task_decodes(const struct bw_task *task);
+
+/* Is nothing left to do? */
+bool bw_task_is_done(const struct bw_task *task);
 
 /* Tasks that no team has had yet. */
 int bw_board_fresh(const struct bw_board *board);

@@ -27,6 +27,7 @@ static void respond(struct bw_exchange *x, char *body)
 static struct bw_model_card card_of(const struct bw_served *served, int max_area)
 {
     const struct bw_model *m = served->model;
+    int scale = bw_arch_scale(&m->arch), side = m->arch.image_size;
     struct bw_model_card card = {
         .name = m->arch.name,
         .digest = m->digest,
@@ -35,8 +36,8 @@ static struct bw_model_card card_of(const struct bw_served *served, int max_area
         .created_s = served->loaded_s,
         .file_bytes = (int64_t)m->file_bytes,
         .parameters = (int64_t)m->parameter_count,
-        .image_size = m->arch.image_size,
-        .min_size = m->arch.min_size,
+        .image_size = side * scale,
+        .min_size = m->arch.min_size * scale,
         .side_multiple = bw_arch_side_multiple(&m->arch),
         .max_area = max_area,
         .class_count = m->arch.class_count,
@@ -46,10 +47,15 @@ static struct bw_model_card card_of(const struct bw_served *served, int max_area
     };
     for (int k = 0; k < m->arch.brick_count; k++) {
         const struct bw_brick_shape *b = &m->arch.bricks[k];
-        double flops =
-            bw_cost_flops(&m->arch, m->arch.image_size, m->arch.image_size, (uint8_t)(1 << k));
-        card.bricks[k] = (struct bw_brick_card){b->size, b->patch, b->depth, flops / 1e9};
+        double flops = bw_cost_flops(&m->arch, side, side, (uint8_t)(1 << k));
+        card.bricks[k] =
+            (struct bw_brick_card){b->size * scale, b->patch * scale, b->depth, flops / 1e9};
     }
+    if (served->decoder)
+        card.decoder = (struct bw_decoder_card){
+            .digest = bw_decoder_digest(served->decoder),
+            .parameters = (int64_t)bw_decoder_parameters(served->decoder),
+            .gigaflops = bw_decoder_flops(served->decoder, side, side) / 1e9};
     for (int i = 0; bw_presets[i].name; i++)
         card.presets[i + 2] = bw_presets[i].name;
     return card;

@@ -5,16 +5,26 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "engine/companion.h"
 
 #include <assert.h>
 #include <dirent.h>
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
 #define SUFFIX ".safetensors"
+
+/* A decoder and how many models have it, counted on both threads: the loop's, where models end, and
+ * a scan's, where they begin. */
+struct bw_shared_decoder {
+    struct bw_decoder *decoder;
+    struct bw_model_file file;
+    atomic_int users;
+};
 
 struct bw_catalogue {
     const struct bw_config *config;
@@ -44,6 +54,89 @@ struct scan {
     struct entry entries[BW_MAX_MODELS]; // [count] in order of their names
 };
 
+/* ---- files ---- */
+
+/* Look at a file; `file` is untouched if that fails. */
+static int look(struct bw_model_file *file, const char *path, struct bw_err *err)
+{
+    struct stat info;
+    if (stat(path, &info))
+        return bw_err_set(err, BW_EIO, "%.300s: %s", path, strerror(errno));
+    file->device = info.st_dev;
+    file->inode = info.st_ino;
+    file->size_bytes = info.st_size;
+    file->modified_ns = info.st_mtim.tv_sec * 1000000000 + info.st_mtim.tv_nsec;
+    snprintf(file->path, sizeof file->path, "%s", path);
+    return BW_OK;
+}
+
+static bool is_same(const struct bw_model_file *a, const struct bw_model_file *b)
+{
+    return a->device == b->device && a->inode == b->inode && a->size_bytes == b->size_bytes &&
+           a->modified_ns == b->modified_ns && strcmp(a->path, b->path) == 0;
+}
+
+/* ---- decoders ---- */
+
+static void let_go(struct bw_shared_decoder *shared)
+{
+    if (!shared || atomic_fetch_sub(&shared->users, 1) > 1)
+        return;
+    bw_decoder_free(shared->decoder);
+    free(shared);
+}
+
+/* The decoder that a model has already from that very file, or NULL. */
+static struct bw_shared_decoder *find_decoder(const struct scan *s,
+                                              const struct bw_model_file *file)
+{
+    for (int i = 0; i < s->known_count + s->count; i++) {
+        const struct bw_served *served =
+            i < s->known_count ? s->known[i] : s->entries[i - s->known_count].made;
+        if (served && served->shared && is_same(&served->shared->file, file))
+            return served->shared;
+    }
+    return NULL;
+}
+
+static int load_decoder(struct bw_shared_decoder **out, const struct bw_arch *arch,
+                        const struct bw_model_file *file, const struct bw_kernels *kernels,
+                        struct bw_err *err)
+{
+    struct bw_shared_decoder *shared = calloc(1, sizeof *shared);
+    if (!shared)
+        return bw_err_set(err, BW_ENOMEM, "out of memory for a decoder");
+    shared->file = *file;
+    int code = bw_companion_load(&shared->decoder, file->path, arch, kernels, err);
+    if (code)
+        free(shared);
+    else
+        *out = shared;
+    return code;
+}
+
+/* The decoder of a model that names one: as others have it, else from its file. */
+static int add_decoder(struct bw_served *served, const struct scan *s, struct bw_err *err)
+{
+    const struct bw_arch *arch = &served->model->arch;
+    struct bw_model_file file = {0};
+    char path[BW_PATH_CHARS];
+    int code = bw_companion_path(path, served->file.path, arch, err);
+    if (!code)
+        code = look(&file, path, err);
+    if (code)
+        return code;
+    struct bw_shared_decoder *shared = find_decoder(s, &file);
+    if (!shared || strcmp(bw_decoder_digest(shared->decoder), arch->decoder_digest))
+        code = load_decoder(&shared, arch, &file, s->catalogue->kernels, err);
+    if (code)
+        return code;
+    atomic_fetch_add(&shared->users, 1);
+    served->shared = shared;
+    served->decoder = shared->decoder;
+    return BW_OK;
+}
+
 /* ---- one model ---- */
 
 static void free_served(struct bw_served *served)
@@ -53,6 +146,7 @@ static void free_served(struct bw_served *served)
     for (int i = 0; i < served->workers; i++)
         bw_denoiser_free(served->denoisers[i]);
     bw_model_free(served->model);
+    let_go(served->shared);
     free(served);
 }
 
@@ -60,19 +154,28 @@ static void free_served(struct bw_served *served)
 static int check_model(const struct bw_model *model, const struct bw_config *config,
                        const char *path, struct bw_err *err)
 {
-    int side = model->arch.image_size;
-    if (model->arch.channels != 3)
-        return bw_err_set(err, BW_ERANGE, "%.200s: pictures of %d channels cannot be encoded", path,
-                          model->arch.channels);
-    if ((int64_t)side * side > config->max_area)
-        return bw_err_set(err, BW_ERANGE, "max-area %d does not hold the model's own %dx%d pixels",
+    int side = model->arch.image_size * bw_arch_scale(&model->arch);
+    int code = bw_companion_check(&model->arch, path, err);
+    if (!code && (int64_t)side * side > config->max_area)
+        code = bw_err_set(err, BW_ERANGE, "max-area %d does not hold the model's own %dx%d pixels",
                           config->max_area, side, side);
-    return BW_OK;
+    return code;
 }
 
-static int make_served(struct bw_served **out, const struct bw_catalogue *c,
+/* Time it on the first worker's team. */
+static int set_price(struct bw_served *s, double measure_ms, struct bw_err *err)
+{
+    int code = bw_price_measure(&s->price, &s->model->arch, s->denoisers[0], measure_ms, err);
+    if (!code && s->decoder)
+        code = bw_price_measure_decoder(&s->price, s->decoder, bw_denoiser_team(s->denoisers[0]),
+                                        measure_ms, err);
+    return code;
+}
+
+static int make_served(struct bw_served **out, const struct scan *scan,
                        const struct bw_model_file *file, struct bw_err *err)
 {
+    const struct bw_catalogue *c = scan->catalogue;
     int workers = c->config->workers;
     struct bw_served *s = calloc(1, sizeof *s + (size_t)workers * sizeof *s->denoisers);
     if (!s)
@@ -82,10 +185,12 @@ static int make_served(struct bw_served **out, const struct bw_catalogue *c,
     int code = bw_model_load(&s->model, file->path, c->kernels, err);
     if (!code)
         code = check_model(s->model, c->config, file->path, err);
+    if (!code && *s->model->arch.decoder)
+        code = add_decoder(s, scan, err);
     for (int i = 0; !code && i < workers; i++)
         code = bw_denoiser_new(&s->denoisers[i], s->model, c->config->threads, err);
     if (!code)
-        code = bw_price_measure(&s->price, &s->model->arch, s->denoisers[0], c->measure_ms, err);
+        code = set_price(s, c->measure_ms, err);
     s->loaded_s = bw_unix_s();
     if (code)
         free_served(s);
@@ -103,6 +208,8 @@ static void log_model(const char *event, const struct bw_served *served)
     bw_log_text(&line, "model", served->model->arch.name);
     bw_log_text(&line, "digest", served->model->digest);
     bw_log_text(&line, "path", served->file.path);
+    if (served->shared)
+        bw_log_text(&line, "decoder", served->shared->file.path);
     bw_log_end(&line);
 }
 
@@ -137,47 +244,43 @@ static int by_name(const struct dirent **a, const struct dirent **b)
     return strcmp((*a)->d_name, (*b)->d_name);
 }
 
-static void add_entry(struct scan *s, const char *folder, const char *name)
+static void add_entry(struct scan *s, const char *path)
 {
     struct bw_err err = {0};
-    struct stat info;
-    char path[BW_PATH_CHARS + 256];
+    struct bw_model_file file = {0};
     int code = BW_OK;
-    snprintf(path, sizeof path, "%s%s%s", folder, *folder ? "/" : "", name);
     if (strlen(path) >= BW_PATH_CHARS)
         code = bw_err_set(&err, BW_ERANGE, "its path is too long");
     else if (s->count == BW_MAX_MODELS)
         code = bw_err_set(&err, BW_ERANGE, "%d models are the most", BW_MAX_MODELS);
-    else if (stat(path, &info))
-        code = bw_err_set(&err, BW_EIO, "%.300s: %s", path, strerror(errno));
+    else
+        code = look(&file, path, &err);
     if (code) {
         skip(s, path, &err);
         return;
     }
     struct entry *e = &s->entries[s->count++];
-    *e = (struct entry){
-        .file = {.device = info.st_dev,
-                 .inode = info.st_ino,
-                 .size_bytes = info.st_size,
-                 .modified_ns = info.st_mtim.tv_sec * 1000000000 + info.st_mtim.tv_nsec}};
-    strcpy(e->file.path, path);
+    *e = (struct entry){.file = file};
     for (int i = 0; i < s->known_count; i++)
         e->known = strcmp(s->known[i]->file.path, path) ? e->known : s->known[i];
 }
 
 static void find_files(struct scan *s)
 {
-    const char *path = s->catalogue->config->model;
+    const char *folder = s->catalogue->config->model;
+    char path[BW_PATH_CHARS + 256];
     struct dirent **names;
-    int count = scandir(path, &names, is_model_name, by_name);
+    int count = scandir(folder, &names, is_model_name, by_name);
     if (count < 0 && errno == ENOTDIR) {
-        add_entry(s, "", path);
+        add_entry(s, folder);
         return;
     }
     if (count < 0)
-        bw_err_set(&s->err, BW_EIO, "%.300s: %s", path, strerror(errno));
+        bw_err_set(&s->err, BW_EIO, "%.300s: %s", folder, strerror(errno));
     for (int i = 0; i < count; i++) {
-        add_entry(s, path, names[i]->d_name);
+        snprintf(path, sizeof path, "%s/%s", folder, names[i]->d_name);
+        if (!bw_companion_is_decoder(path))
+            add_entry(s, path);
         free(names[i]);
     }
     if (count >= 0)
@@ -195,10 +298,15 @@ static struct scan *new_scan(const struct bw_catalogue *c)
     return s;
 }
 
-static bool is_changed(const struct bw_model_file *a, const struct bw_model_file *b)
+/* Is what is in service still what the files hold, the model's and its decoder's? */
+static bool is_current(const struct bw_served *known, const struct bw_model_file *file)
 {
-    return a->device != b->device || a->inode != b->inode || a->size_bytes != b->size_bytes ||
-           a->modified_ns != b->modified_ns;
+    const struct bw_shared_decoder *shared = known->shared;
+    struct bw_model_file decoder = {0};
+    if (!is_same(&known->file, file))
+        return false;
+    return !shared ||
+           (!look(&decoder, shared->file.path, NULL) && is_same(&shared->file, &decoder));
 }
 
 /* Find the files and load those that are new or changed. Any thread. */
@@ -209,9 +317,9 @@ static void run_scan(void *context)
     for (int i = 0; i < s->count; i++) {
         struct entry *e = &s->entries[i];
         struct bw_err err = {0};
-        if (e->known && !is_changed(&e->known->file, &e->file))
+        if (e->known && is_current(e->known, &e->file))
             continue;
-        if (make_served(&e->made, s->catalogue, &e->file, &err))
+        if (make_served(&e->made, s, &e->file, &err))
             skip(s, e->file.path, &err);
     }
 }

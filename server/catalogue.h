@@ -1,11 +1,12 @@
 /* Catalogue: the models in service.
  *
  * They come from one file, or from all *.safetensors files of a directory in the order of their
- * names; the first is the default. A rescan loads what is new or has changed while the service
- * runs and takes out what is gone, but changes nothing if that would leave no model. What cannot be
- * served is logged and skipped; a model whose file has become one of those stays as it was. Files
- * are told apart by inode, size and time, and should be put in place by renaming: one that is cut
- * short while it is read takes the process down.
+ * names; the first is the default. A decoder lies beside the models that name it and is none
+ * itself; models that name the same share it. A rescan loads what is new or has changed while the
+ * service runs and takes out what is gone, but changes nothing if that would leave no model. What
+ * cannot be served is logged and skipped; a model whose file, or whose decoder's, has become one of
+ * those stays as it was. Files are told apart by inode, size and time, and should be put in place
+ * by renaming: one that is cut short while it is read takes the process down.
  *
  * Thread: the loop's; a worker uses what is in a bw_served while it holds a job that was retained.
  */
@@ -26,14 +27,18 @@ struct bw_model_file {
     int64_t size_bytes, modified_ns;
 };
 
+struct bw_shared_decoder;
+
 /* A model, ready to work. */
 struct bw_served {
     struct bw_model *model;
-    struct bw_price price; // shared with the board: written under the scheduler's lock
-    int64_t loaded_s;      // seconds since 1970
+    const struct bw_decoder *decoder; // NULL: the network draws RGB
+    struct bw_price price;            // shared with the board: written under the scheduler's lock
+    int64_t loaded_s;                 // seconds since 1970
     struct bw_model_file file;
-    int users;    // the catalogue's own: who retained it
-    bool retired; // not in service any more: freed by its last user
+    struct bw_shared_decoder *shared; // the catalogue's own: who has the decoder,
+    int users;                        // and who retained the model
+    bool retired;                     // not in service any more: freed by its last user
     int workers;
     struct bw_denoiser *denoisers[]; // [workers] each that worker's alone
 };

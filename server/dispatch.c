@@ -48,6 +48,7 @@ static int set_ladders(struct bw_job *jobs, int count, int steps, bool automatic
         t->plan->steps = steps;
         t->rung = 0;
         t->gigaflops = bw_plan_flops(t->plan, t->arch) / 1e9;
+        t->decode_gigaflops = bw_price_decode_gigaflops(t->price, t->plan->width, t->plan->height);
         code = bw_ladder_init(t->ladder, t->arch, t->plan, automatic, t->price, err);
     }
     return code;
@@ -155,6 +156,19 @@ static struct bw_work work_of(struct bw_task *const *tasks, int count)
     return work;
 }
 
+static double decode_ms(const struct bw_task *t)
+{
+    return bw_price_decode_ms(t->price, t->plan->width, t->plan->height);
+}
+
+static double call_ms(struct bw_task *const *tasks, int count)
+{
+    if (bw_task_decodes(tasks[0]))
+        return decode_ms(tasks[0]);
+    struct bw_work work = work_of(tasks, count);
+    return bw_price_ms(tasks[0]->price, &work);
+}
+
 int bw_dispatch_take(struct bw_dispatch *d, int team, double now_ms, struct bw_job **jobs)
 {
     struct bw_task *tasks[BW_MAX_CALL];
@@ -162,10 +176,10 @@ int bw_dispatch_take(struct bw_dispatch *d, int team, double now_ms, struct bw_j
     if (!count)
         return 0;
     bw_board_begin(&d->board, team, tasks, count, now_ms);
-    struct bw_work work = work_of(tasks, count);
-    double free_ms = now_ms + bw_price_ms(tasks[0]->price, &work);
+    double free_ms = now_ms + call_ms(tasks, count);
     for (int i = 0; i < count; i++) {
         tasks[i]->free_ms = free_ms;
+        tasks[i]->decode_ms = decode_ms(tasks[i]);
         jobs[i] = job_of(tasks[i]);
     }
     return count;
@@ -173,7 +187,19 @@ int bw_dispatch_take(struct bw_dispatch *d, int team, double now_ms, struct bw_j
 
 static bool is_over(struct bw_job *job)
 {
-    return job->err.code || job->task.step == job->plan.steps || atomic_load(&job->cancelled);
+    return job->err.code || bw_task_is_done(&job->task) || atomic_load(&job->cancelled);
+}
+
+/* A call of all of them took so long. */
+static void learn(struct bw_task *const *tasks, int count, double ms)
+{
+    struct bw_task *t = tasks[0];
+    if (bw_task_decodes(t)) {
+        bw_price_learn_decode(t->price, t->plan->width, t->plan->height, ms);
+        return;
+    }
+    struct bw_work work = work_of(tasks, count);
+    bw_price_learn(t->price, &work, ms);
 }
 
 int bw_dispatch_give(struct bw_dispatch *d, struct bw_job **jobs, int count, double began_ms,
@@ -187,9 +213,8 @@ int bw_dispatch_give(struct bw_dispatch *d, struct bw_job **jobs, int count, dou
         tasks[i] = &jobs[i]->task;
         whole = whole && !jobs[i]->err.code && !atomic_load(&jobs[i]->cancelled);
     }
-    struct bw_work work = work_of(tasks, count);
     if (whole)
-        bw_price_learn(tasks[0]->price, &work, now_ms - began_ms);
+        learn(tasks, count, now_ms - began_ms);
     bw_board_end(&d->board, tasks, count, began_ms, now_ms);
     for (int i = 0; i + over < count;) {
         struct bw_job *job = jobs[i];

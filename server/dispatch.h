@@ -36,11 +36,13 @@ int bw_dispatch_offer(struct bw_dispatch *dispatch, const char *client, struct b
                       int count, bool only_ask, double now_ms, struct bw_answer *answer,
                       struct bw_err *err);
 
-/* What `team` is to advance, in jobs [BW_MAX_CALL]; 0: nothing. */
+/* What `team` is to advance, in jobs [BW_MAX_CALL], or to decode: bw_task_decodes(), one job. 0:
+ * nothing. */
 int bw_dispatch_take(struct bw_dispatch *dispatch, int team, double now_ms, struct bw_job **jobs);
 
-/* One evaluation of each is done; it took from began_ms until now. Jobs that are done, failed or
- * cancelled leave the board and are moved to the end of the array; returns how many. */
+/* One evaluation of each is done, or the one is decoded; it took from began_ms until now. Jobs that
+ * are done, failed or cancelled leave the board and are moved to the end of the array; returns how
+ * many. */
 int bw_dispatch_give(struct bw_dispatch *dispatch, struct bw_job **jobs, int count, double began_ms,
                      double now_ms);
 

@@ -197,8 +197,9 @@ static struct bw_order *prepare(struct bw_service *service, const char *client,
     if (!served || bw_plan_make(&plan, &served->model->arch, &request->picture,
                                 service->config->max_area, err))
         return NULL;
-    request->picture.width = plan.width;
-    request->picture.height = plan.height;
+    const struct bw_picture picture = bw_plan_picture(&plan, &served->model->arch);
+    request->picture.width = picture.width;
+    request->picture.height = picture.height;
     struct bw_order *o = bw_order_new(service, served, client, request, &plan, watched);
     if (!o)
         bw_err_set(err, BW_ENOMEM, "out of memory");

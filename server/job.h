@@ -31,7 +31,8 @@ struct bw_job {
     int previews; // wanted on the way, if watched
 
     struct bw_sampler sampler; // the worker's, once the picture is in progress
-    struct bw_buf image;       // the result, if `err` is empty
+    unsigned char *rgb;  // [height, width, 3] in pixels, the worker's: decoded, not encoded yet
+    struct bw_buf image; // the result, if `err` is empty
     struct bw_err err;
     double admitted_ms, predicted_ms, started_ms, computed_ms, encoded_ms; // bw_now_ms()
 };

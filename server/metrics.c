@@ -113,6 +113,13 @@ void bw_metrics_step(struct bw_metrics *m, const uint8_t *masks, int count, int 
     pthread_mutex_unlock(&m->lock);
 }
 
+void bw_metrics_decode(struct bw_metrics *m, double duration_ms)
+{
+    pthread_mutex_lock(&m->lock);
+    observe(&m->decode_s, second_bounds, duration_ms / 1e3);
+    pthread_mutex_unlock(&m->lock);
+}
+
 void bw_metrics_admission(struct bw_metrics *m, enum bw_admission admission)
 {
     pthread_mutex_lock(&m->lock);
@@ -284,6 +291,8 @@ static void render_work(const struct bw_metrics *m, int brick_count, struct bw_b
               second_bounds);
     histogram(out, "step_duration_seconds", "One call of the network for a batch.", &m->step_s,
               step_bounds);
+    histogram(out, "decode_duration_seconds", "Decoding a picture of a model of latents.",
+              &m->decode_s, second_bounds);
     histogram(out, "batch_pictures", "Pictures in one call of the network.", &m->batch,
               batch_bounds);
 }

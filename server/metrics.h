@@ -51,7 +51,7 @@ struct bw_metrics {
     uint64_t jobs[BW_OUTCOMES], leases[BW_LEASE_FATES], webhooks[BW_DELIVERIES];
     uint64_t bricks_run[BW_MAX_BRICKS], bricks_skipped[BW_MAX_BRICKS]; // per evaluation
     uint64_t admissions[BW_ADMISSIONS], deadlines_met, deadlines_missed;
-    struct bw_histogram queue_s, step_s, batch, error;
+    struct bw_histogram queue_s, step_s, decode_s, batch, error;
     double flops_per_ms; // of one worker, smoothed; 0 before the first step
 };
 
@@ -83,6 +83,9 @@ void bw_metrics_picture(struct bw_metrics *metrics, enum bw_outcome outcome, dou
 /* A worker evaluated the network for `count` pictures with these masks in one call. */
 void bw_metrics_step(struct bw_metrics *metrics, const uint8_t *masks, int count, int brick_count,
                      double duration_ms, double flops);
+
+/* A worker decoded a picture. */
+void bw_metrics_decode(struct bw_metrics *metrics, double duration_ms);
 
 /* A request was admitted or not, and one that was came back this much later than it was predicted
  * to (negative: earlier). */

@@ -45,6 +45,7 @@ void bw_order_discard(struct bw_order *o)
         bw_buf_release(&o->jobs[i].image);
         bw_ladder_release(&o->jobs[i].ladder);
         bw_sampler_release(&o->jobs[i].sampler); // if it left in the middle
+        free(o->jobs[i].rgb);
     }
     for (int i = 0; i < o->event_count; i++)
         free((char *)o->events[i].jpeg);
@@ -125,7 +126,7 @@ static void take_news(struct bw_news *news)
                                    .picture = picture,
                                    .step = news->step,
                                    .resting = all & (uint8_t)~news->mask,
-                                   .eta_ms = per_step_ms * (steps - news->step)});
+                                   .eta_ms = per_step_ms * (steps - news->step) + news->decode_ms});
     if (news->partial >= 0) {
         size_t bytes = news->preview.length_bytes;
         add_event(o, (struct bw_event){.kind = BW_EVENT_PARTIAL,
@@ -312,7 +313,7 @@ struct bw_generation bw_order_result(const struct bw_order *o, struct bw_image *
             .excess_loss = bw_schedule_excess(arch, plan->masks, plan->steps),
         };
         result.evaluations += bw_plan_evaluations(plan);
-        result.gigaflops += bw_plan_flops(plan, arch) / 1e9;
+        result.gigaflops += bw_plan_flops(plan, arch) / 1e9 + job->task.decode_gigaflops;
     }
     return result;
 }

@@ -14,7 +14,8 @@ static const double quantum_ms = 200;      // of a client's turn
 static const double client_multiple = 4;   // of the room left, that one client may hold
 static const double step_margin = 0.03;    // of the time until a due moment, kept in reserve
 static const double promise_margin = 0.08; // the same when the promise is made
-static const double call_margin = 0.2;     // in both cases of a step with every brick, as well
+static const double call_margin = 0.2; // in both cases of the longest call, as well: a step with
+                                       // every brick, or the decoder's
 
 static bool is_due(const struct bw_board *board, const struct bw_task *t)
 {
@@ -38,7 +39,8 @@ static void rank(const struct bw_board *board, struct bw_forecast *f)
     f->rank.second =
         board->clients[t->client].used_ms - (t->client == board->turn_of ? quantum_ms : 0);
     // work, not time: equal requests must not overtake each other because prices moved
-    f->rank.third = t->gigaflops * (t->plan->steps - t->step) / t->plan->steps;
+    f->rank.third =
+        t->gigaflops * (t->plan->steps - t->step) / t->plan->steps + t->decode_gigaflops;
 }
 
 static int compare(const void *a, const void *b)
@@ -73,14 +75,27 @@ static void order(const struct bw_board *board, struct bw_task *const *more, int
 
 /* ---- time ---- */
 
-/* What is left to do on a rung, without the evaluation some team is at. */
+/* The task's next call, an evaluation or the decoder's. */
+static double call_ms(const struct bw_task *t, int rung)
+{
+    int r = rung < t->ladder->rungs ? rung : t->ladder->rungs - 1;
+    double step =
+        bw_ladder_rest_ms(t->ladder, r, t->step) - bw_ladder_rest_ms(t->ladder, r, t->step + 1);
+    return step / bw_plan_stages(t->plan, t->step);
+}
+
+/* What is left to do on a rung, without the call some team is at. */
 static double left_ms(const struct bw_task *t, int rung)
 {
     int r = rung < t->ladder->rungs ? rung : t->ladder->rungs - 1;
-    double rest = bw_ladder_rest_ms(t->ladder, r, t->step);
-    double step = rest - bw_ladder_rest_ms(t->ladder, r, t->step + 1);
-    double evaluation = step / bw_plan_stages(t->plan, t->step);
-    return rest - (t->half ? evaluation : 0) - (t->team >= 0 ? evaluation : 0);
+    double rest = bw_ladder_rest_ms(t->ladder, r, t->step), call = call_ms(t, r);
+    return rest - (t->half ? call : 0) - (t->team >= 0 ? call : 0);
+}
+
+/* Of that, the decoder's part; whatever the rung. */
+static double decode_ms(const struct bw_task *t)
+{
+    return bw_ladder_rest_ms(t->ladder, 0, t->plan->steps);
 }
 
 /* Deal the tasks to the teams, all on one rung or (rung -1) each on its own. */
@@ -112,8 +127,8 @@ static void deal(const struct bw_board *board, struct bw_forecast *f, int count,
  * all together. */
 static double cautious_ms(const struct bw_task *t, double end_ms, double margin, double now_ms)
 {
-    double step_ms = bw_ladder_rest_ms(t->ladder, 0, 0) / t->plan->steps;
-    return end_ms + margin * (end_ms - now_ms) + call_margin * step_ms;
+    double step_ms = (bw_ladder_rest_ms(t->ladder, 0, 0) - decode_ms(t)) / t->plan->steps;
+    return end_ms + margin * (end_ms - now_ms) + call_margin * fmax(step_ms, decode_ms(t));
 }
 
 static bool is_kept(const struct bw_forecast *f, double margin, double now_ms)
@@ -188,18 +203,18 @@ static int oldest(const struct bw_board *board, struct bw_forecast *f, double no
     if (found < 0 || f[found].task->team >= 0 ||
         now_ms - f[found].task->advanced_ms < standstill_ms)
         return -1;
-    const struct bw_task *t = f[found].task;
-    double turn_ms = left_ms(t, f[found].rung) / (t->plan->steps - t->step);
+    double turn_ms = call_ms(f[found].task, f[found].rung);
     int broken = broken_promises(board, f, now_ms);
     return broken_promises(board, f, now_ms + turn_ms) > broken ? -1 : found;
 }
 
-/* A call of the network as it is put together. */
+/* A call of the network, or the decoder's, as it is put together. */
 struct call {
     struct bw_work work;
     struct bw_task **tasks;
     double alone_ms[BW_MAX_CALL]; // what each task's evaluation would take by itself
     int count;
+    bool full; // nothing may join
 };
 
 static void add_work(struct bw_work *work, const struct bw_task *t, int rung)
@@ -209,10 +224,13 @@ static void add_work(struct bw_work *work, const struct bw_task *t, int rung)
                 bw_plan_passes(t->plan));
 }
 
-/* Does a call of that length keep the promise, if all calls until the task's end were like it? */
-static bool bears(const struct bw_task *t, double alone_ms, double call_ms, double now_ms)
+/* Does a call of that length keep the promise, if all evaluations until the task's end were like
+ * it, and then its company were decoded in turn, up to itself? */
+static bool bears(const struct bw_task *t, double alone_ms, double shared_ms, double decodes_ms,
+                  double now_ms)
 {
-    double end_ms = now_ms + left_ms(t, t->rung) * call_ms / alone_ms;
+    double steps_ms = left_ms(t, t->rung) - decode_ms(t);
+    double end_ms = now_ms + steps_ms * shared_ms / alone_ms + decodes_ms;
     return !t->promised || cautious_ms(t, end_ms, step_margin, now_ms) <= t->due_ms;
 }
 
@@ -222,19 +240,24 @@ static bool join(const struct bw_board *board, struct call *call, const struct b
 {
     struct bw_task *t = f->task;
     struct bw_work alone = {0}, both = call->work;
+    if (bw_task_decodes(t)) {
+        call->tasks[call->count++] = t;
+        return call->full = true;
+    }
     add_work(&alone, t, f->rung);
     add_work(&both, t, f->rung);
     double alone_ms = bw_price_ms(t->price, &alone);
-    double both_ms = bw_price_ms(t->price, &both);
+    double both_ms = bw_price_ms(t->price, &both), decodes_ms = 0;
     if (!t->half)
         t->rung = f->rung;
     if (call->count && bw_work_reaches(&call->work, board->rules.busy_tokens))
         return false;
     for (int i = 0; i < call->count; i++) {
-        if (!bears(call->tasks[i], call->alone_ms[i], both_ms, now_ms))
+        decodes_ms += decode_ms(call->tasks[i]);
+        if (!bears(call->tasks[i], call->alone_ms[i], both_ms, decodes_ms, now_ms))
             return false;
     }
-    if (call->count && !bears(t, alone_ms, both_ms, now_ms))
+    if (call->count && !bears(t, alone_ms, both_ms, decodes_ms + decode_ms(t), now_ms))
         return false;
     call->tasks[call->count] = t;
     call->alone_ms[call->count++] = alone_ms;
@@ -242,8 +265,9 @@ static bool join(const struct bw_board *board, struct call *call, const struct b
     return true;
 }
 
-/* All of a call are of one model. Company may come from behind pictures of other models, but not
- * from behind a promised one, whose forecast knows of nothing that goes before it. */
+/* All of a call are of one model, and one that is to be decoded is alone. Company may come from
+ * behind pictures of other kinds, but not from behind a promised one, whose forecast knows of
+ * nothing that goes before it. */
 int bw_policy_choose(const struct bw_board *board, double now_ms, struct bw_forecast *forecasts,
                      struct bw_task **chosen)
 {
@@ -252,9 +276,10 @@ int bw_policy_choose(const struct bw_board *board, double now_ms, struct bw_fore
     int first = oldest(board, forecasts, now_ms);
     if (first >= 0)
         join(board, &call, &forecasts[first], now_ms);
-    for (int i = 0; i < board->count && call.count < board->rules.most_pictures; i++) {
+    for (int i = 0; i < board->count && !call.full && call.count < board->rules.most_pictures;
+         i++) {
         const struct bw_task *t = forecasts[i].task;
-        bool stranger = call.count && t->price != call.tasks[0]->price;
+        bool stranger = call.count && (t->price != call.tasks[0]->price || bw_task_decodes(t));
         if (t->team >= 0 || i == first || (stranger && !t->promised))
             continue;
         if (stranger || !join(board, &call, &forecasts[i], now_ms))

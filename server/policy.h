@@ -42,8 +42,8 @@ void bw_policy_forecast(const struct bw_board *board, struct bw_task *const *mor
                         double now_ms, struct bw_forecast *forecasts);
 
 /* What a free team is to do now: up to BW_MAX_CALL tasks of one model that no team has, the most
- * urgent first; returns how many. `forecasts` [board->count]: scratch. Sets the rung of those it
- * chooses. */
+ * urgent first, or one task to be decoded; returns how many. `forecasts` [board->count]: scratch.
+ * Sets the rung of those it chooses. */
 int bw_policy_choose(const struct bw_board *board, double now_ms, struct bw_forecast *forecasts,
                      struct bw_task **chosen);
 

@@ -1,10 +1,12 @@
-/* A job has one owner at a time: the scheduler lends it for one evaluation after the other and,
- * when it is over, leaves it to the worker, which encodes the picture and hands it to the loop. */
+/* A job has one owner at a time: the scheduler lends it for one evaluation after the other, then
+ * for decoding if the network draws latents, and when it is over leaves it to the worker, which
+ * encodes the picture and hands it to the loop. */
 #include "server/workers.h"
 
 #include "api/response.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "engine/companion.h"
 #include "engine/cost.h"
 #include "image/encode.h"
 #include "server/catalogue.h"
@@ -45,6 +47,8 @@ struct bw_workers {
 static void deliver(struct bw_workers *all, struct bw_job *job)
 {
     bw_sampler_release(&job->sampler);
+    free(job->rgb);
+    job->rgb = NULL;
     pthread_mutex_lock(&all->lock);
     job->next = all->over;
     all->over = job;
@@ -52,42 +56,52 @@ static void deliver(struct bw_workers *all, struct bw_job *job)
     all->notify(all->context);
 }
 
-static char *make_comment(const struct bw_job *job)
+static struct bw_picture picture_of(const struct bw_job *job)
 {
-    const struct bw_model *model = job->served->model;
-    struct bw_picture picture = bw_plan_picture(&job->plan, &model->arch);
-    return bw_comment_render(job->request, &picture, model->digest);
+    return bw_plan_picture(&job->plan, &job->served->model->arch);
+}
+
+/* Have the finished picture's pixels in job->rgb; a failure is in job->err. */
+static int draw(struct worker *w, struct bw_job *job)
+{
+    const struct bw_served *served = job->served;
+    const struct bw_picture picture = picture_of(job);
+    job->rgb = malloc((size_t)picture.width * (size_t)picture.height * 3);
+    if (!job->rgb)
+        return bw_err_set(&job->err, BW_ENOMEM, "out of memory for a picture of %dx%d",
+                          picture.width, picture.height);
+    return bw_companion_picture(served->decoder, bw_denoiser_team(served->denoisers[w->number]),
+                                &job->sampler, job->rgb, &job->err);
 }
 
 static int encode(struct bw_job *job)
 {
-    int width = job->plan.width, height = job->plan.height;
-    unsigned char *rgb = malloc((size_t)width * (size_t)height * 3);
-    if (!rgb)
-        return bw_err_set(&job->err, BW_ENOMEM, "out of memory for a picture of %dx%d", width,
-                          height);
-    bw_sampler_bytes(&job->sampler, rgb);
-    char *comment = job->commented ? make_comment(job) : NULL;
+    const struct bw_picture picture = picture_of(job);
+    char *comment = job->commented
+                        ? bw_comment_render(job->request, &picture, job->served->model->digest)
+                        : NULL;
     const struct bw_encoding encoding = {.format = job->request->format,
                                          .quality = job->request->quality,
                                          .progressive = job->request->progressive,
                                          .comment = comment};
     int code = job->commented && !comment
                    ? bw_err_set(&job->err, BW_ENOMEM, "out of memory for a comment")
-                   : bw_image_encode(rgb, width, height, &encoding, &job->image, &job->err);
+                   : bw_image_encode(job->rgb, picture.width, picture.height, &encoding,
+                                     &job->image, &job->err);
     free(comment);
-    free(rgb);
     return code;
 }
 
 /* What is over on the worker's side: make an image of it, or say that nobody wants one. */
-static void finish(struct bw_workers *all, struct bw_job *job)
+static void finish(struct worker *w, struct bw_job *job)
 {
+    struct bw_workers *all = w->all;
     job->computed_ms = bw_now_ms();
     if (atomic_load(&job->cancelled))
         bw_err_set(&job->err, BW_ECANCELLED, "cancelled");
     if (!job->err.code) {
-        encode(job); // a failure is in job->err
+        if (job->rgb || !draw(w, job)) // what is decoded has its pixels
+            encode(job);
         job->encoded_ms = bw_now_ms();
         bw_scheduler_learn_finish(all->scheduler, job->encoded_ms - job->computed_ms);
     }
@@ -121,7 +135,8 @@ static void shrink(unsigned char *rgb, int *width, int *height)
     *height = small_height;
 }
 
-/* A preview that fails is left out: the picture itself does not need it. */
+/* A preview that fails is left out: the picture itself does not need it. Of latents it shows one
+ * pixel each. */
 static int add_preview(struct bw_job *job, struct bw_buf *out)
 {
     static const struct bw_encoding encoding = {.format = BW_FORMAT_JPEG, .quality = 75};
@@ -145,6 +160,7 @@ static void report(struct bw_workers *all, struct bw_job *job, uint8_t mask)
     news->job = job;
     news->step = bw_sampler_steps_done(&job->sampler);
     news->mask = mask;
+    news->decode_ms = job->task.decode_ms;
     news->partial = preview_due(news->step, job->plan.steps, job->previews);
     if (news->partial >= 0 && add_preview(job, &news->preview))
         news->partial = -1;
@@ -188,6 +204,14 @@ static void advance(struct worker *w, struct bw_job **jobs, int count)
                     flops);
 }
 
+/* The picture, whose network is done with it. */
+static void decode(struct worker *w, struct bw_job *job)
+{
+    double began_ms = bw_now_ms();
+    if (!job->err.code && !atomic_load(&job->cancelled) && !draw(w, job))
+        bw_metrics_decode(w->all->metrics, bw_now_ms() - began_ms);
+}
+
 static void begin(struct worker *w, double predicted_ms)
 {
     atomic_store(&w->predicted_ms, predicted_ms);
@@ -215,12 +239,15 @@ static void *worker_main(void *argument)
         }
         double began_ms = bw_now_ms();
         begin(w, jobs[0]->task.free_ms - began_ms);
-        advance(w, jobs, count);
+        if (bw_task_decodes(&jobs[0]->task))
+            decode(w, jobs[0]);
+        else
+            advance(w, jobs, count);
         end(w);
         int over = bw_scheduler_give(all->scheduler, jobs, count, began_ms);
         for (int i = count - over; i < count; i++) {
             begin(w, 0);
-            finish(all, jobs[i]);
+            finish(w, jobs[i]);
             end(w);
         }
     }

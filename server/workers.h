@@ -1,13 +1,13 @@
 /* Workers: the threads that turn jobs into pictures.
  *
  * Every worker has a denoiser of its own for each model, a team of threads; all share the models. A
- * worker asks the scheduler what to advance, evaluates the network once for each of those pictures,
- * and asks again: one of its teams works at a time, the others sleep. What comes out does not
- * depend on what else was in the call.
+ * worker asks the scheduler what to advance, evaluates the network once for each of those pictures
+ * or decodes one, and asks again: one of its teams works at a time, the others sleep. What comes
+ * out does not depend on what else was in the call.
  *
- * A worker is dead that has ended, or that is at one call of the network or at one picture's file
- * for far longer than that takes. Only a new process helps: its jobs are lost, and nobody may take
- * them away from a thread that could wake up.
+ * A worker is dead that has ended, or that is at one call of the network, of the decoder or at one
+ * picture's file for far longer than that takes. Only a new process helps: its jobs are lost, and
+ * nobody may take them away from a thread that could wake up.
  */
 #ifndef BW_SERVER_WORKERS_H
 #define BW_SERVER_WORKERS_H
@@ -24,8 +24,10 @@ struct bw_news {
     struct bw_job *job;
     int step;              // done
     uint8_t mask;          // bricks that ran at it
+    double decode_ms;      // what the decoder will take after the last one
     int partial;           // which of the previews this is, from 0; -1: none
-    struct bw_buf preview; // JPEG of the estimate, at most BW_PREVIEW_SIDE wide and high
+    struct bw_buf preview; // JPEG of the estimate, at most BW_PREVIEW_SIDE wide and high; of a
+                           // model of latents as large as those
 };
 
 enum { BW_PREVIEW_SIDE = 256 };
@@ -60,7 +62,7 @@ struct bw_job *bw_workers_collect(struct bw_workers *workers);
 struct bw_news *bw_workers_news(struct bw_workers *workers);
 void bw_news_free(struct bw_news *news);
 
-/* Give up after the evaluation at hand, join the threads, free. Closes the scheduler; what was on
+/* Give up after the call at hand, join the threads, free. Closes the scheduler; what was on
  * its board comes out of a last bw_workers_collect() between stop and free, cancelled. NULL is
  * allowed. */
 void bw_workers_stop(struct bw_workers *workers);

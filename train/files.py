@@ -1,5 +1,6 @@
 """Files: safetensors and JSON. Writers go through a temporary file beside the target and rename it."""
 import contextlib
+import hashlib
 import json
 import os
 import struct
@@ -8,6 +9,7 @@ import numpy as np
 import torch
 
 DTYPES = {"F16": np.float16, "F32": np.float32}
+MOST_HEADER = 1 << 26
 NAMES = {np.dtype(kind): name for name, kind in DTYPES.items()}
 
 
@@ -37,14 +39,31 @@ def write_json(path, value):
         file.write("\n")
 
 
+def read_header(file):
+    """The header of an open safetensors file, which is then at its tensors. ValueError if it has none."""
+    try:
+        (length,) = struct.unpack("<Q", file.read(8))
+        header = json.loads(file.read(length if length < MOST_HEADER else 0))
+    except (struct.error, ValueError):
+        header = None
+    if not isinstance(header, dict):
+        raise ValueError(f"{file.name} is no safetensors file")
+    return header
+
+
+def digest(path):
+    """The SHA-256 of a file, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def map_safetensors(path):
     """(arrays by name, metadata) of a file of F16 and F32. The arrays lie in the mapped file: what is looked at is
     read, and no more."""
     with open(path, "rb") as file:
-        length = struct.unpack("<Q", file.read(8))[0]
-        header = json.loads(file.read(length))
+        header = read_header(file)
+        body = np.memmap(path, np.uint8, "r", offset=file.tell())
     metadata = header.pop("__metadata__", {})
-    body = np.memmap(path, np.uint8, "r", offset=8 + length)
     return {name: body[slice(*entry["data_offsets"])].view(DTYPES[entry["dtype"]]).reshape(entry["shape"])
             for name, entry in header.items()}, metadata
 

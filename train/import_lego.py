@@ -1,6 +1,7 @@
 """A published LEGO checkpoint -> a model file.
 
-    python3 -m train import_lego CHECKPOINT.pkl OUT.safetensors [--name NAME] [--classes FILE] [--heads N] [--f32]
+    python3 -m train import_lego CHECKPOINT.pkl OUT.safetensors [--name NAME] [--classes FILE] [--heads N]
+        [--decoder FILE] [--f32]
 
 The checkpoints (LEGO-L-PG-64, LEGO-L-PR-64, LEGO-XL-U-256) are pickles in EDM's style: a dictionary whose `ema` is the
 preconditioned network, its weights model.model.<brick>... A pickle is a program, so it is read by an unpickler
@@ -233,12 +234,13 @@ def main(arguments):
     parser.add_argument("--f32", action="store_true", help="single precision, twice the size")
     parser.add_argument("--license", default="")
     parser.add_argument("--source", default="")
-    parser.add_argument("--metadata", type=export.pair, action="append", default=[],
-                        help="KEY=VALUE for the file's metadata")
+    export.add_notes(parser)
     options = parser.parse_args(arguments)
     names = options.classes and options.classes.read_text(encoding="utf-8").splitlines()
     tensors, shape = convert(options.checkpoint, options.name or options.checkpoint.stem, names, options.heads)
-    said = export.metadata(shape, license=options.license, source=options.source, **dict(options.metadata))
+    said = export.metadata(shape, license=options.license, source=options.source,
+                           **{**export.decoder_notes(shape, options.decoder), **dict(options.metadata)})
     export.write_model(options.out, tensors, said, not options.f32)
+    export.say_where(options.out, options.decoder)
     print(f"{options.out}: {options.out.stat().st_size} bytes, {len(shape['bricks'])} bricks, "
           f"hidden size {shape['hidden_size']}, {shape['num_heads']} heads, {shape['num_classes']} classes")

@@ -34,6 +34,11 @@ static inline void store_whole(float *out, __m512 v)
     _mm512_storeu_ps(out, v);
 }
 
+static inline __m512 load_stored(const float *p)
+{
+    return _mm512_loadu_ps(p);
+}
+
 enum { QUERIES = 16, HEAD_STEP = 1 };
 
 #include "engine/kernels/avx512.inc"

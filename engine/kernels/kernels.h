@@ -53,6 +53,14 @@ struct bw_attention {
     void *scratch; // [attention_bytes(tokens, width)], 64-byte aligned
 };
 
+/* Pixels of a picture that a group norm is made of, or for. Channels are a multiple of 16. */
+struct bw_pixels {
+    int count, channels;
+    const void *x;       // [count, channels] floats, or activations if `narrow`
+    size_t stride_bytes; // from one pixel to the next
+    bool narrow;
+};
+
 /* Products of rows that come from norm(), with a hundredth of the error that rounding to bfloat16
  * brings: weights and rows are 16-bit integers, each row with a unit of its own. The contracts are
  * those of struct bw_kernels but for two things: `out` of norm() takes bw_kernels_fine_bytes() and
@@ -98,6 +106,15 @@ struct bw_kernels {
     /* A query depends on itself, the tile, and the number of queries in the call. */
     size_t (*attention_bytes)(int tokens, int width);
     void (*attention)(const struct bw_attention *t);
+
+    /* Add to sums[channels] and, behind them, squares[channels], pixel by pixel: how many pixels
+     * come in one call does not matter to the bits. */
+    void (*sum_pixels)(const struct bw_pixels *p, double *sums);
+
+    /* out[count, channels] = y or, if asked for, silu(y) = y / (1 + exp(-y)), where y = x *
+     * factor[channels] + offset[channels]. A pixel depends on itself alone. */
+    void (*norm_pixels)(const struct bw_pixels *p, const float *factor, const float *offset,
+                        bool silu, void *out);
 
     /* Do nothing but multiply-adds on registers, of the kind product() uses; returns how many
      * floating-point operations that were. For measuring the CPU's limit. */

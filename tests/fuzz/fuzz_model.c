@@ -43,7 +43,7 @@ static void use(const struct bw_model *model)
     struct bw_denoiser *denoiser;
     struct bw_sampler sampler;
     struct bw_eval eval;
-    const int area = arch->image_size * arch->image_size;
+    const int side = arch->image_size * bw_arch_scale(arch), area = side * side;
     picture.steps = 2;
     picture.class_index = arch->class_count - 1;
     MUST(bw_plan_make(&plan, arch, &picture, area, NULL) == 0);

@@ -7,6 +7,7 @@ import http.client
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
@@ -15,12 +16,15 @@ import threading
 import time
 import unittest
 
+import latents
 from jobs import parse
 from scarce import ALL, ENDLESSLY, PROGRAM, Scarce
 from support import JSON, PATIENCE_S, QUICK, SANITIZED, SERVER, TINY, Client, Server, ask, environment, wait_until
 
 MOST = 3000  # allocations that a request may take before the test gives up
 SETTLE_S = 10
+PNG = {**QUICK, "format": "png"}
+BLOCK = re.compile(r"out of memory: \d{6,} bytes wanted")  # of a decoder: others are smaller with this model
 SECRET = "whsec_" + "c2VjcmV0IG9mIGEgdGVzdCB0aGF0IGlzIGxvbmc="
 
 
@@ -237,6 +241,57 @@ class TestRequests(unittest.TestCase):
     def test_requests_and_from_there_on(self):
         """Until the request is over there is no memory any more."""
         self.requests(ENDLESSLY)
+
+
+class TestLatents(unittest.TestCase):
+    """A picture that has to be decoded."""
+
+    def ask_without(self, number):
+        """Ask for a picture and refuse one allocation; (answer or None, was one refused)."""
+        self.scarce.arm(number, only=PROGRAM)
+        try:
+            return ask(self.server, "POST", "/v1/generate", PNG), self.scarce.refused()
+        except OSError:
+            return None, True  # the connection was closed
+        finally:
+            self.scarce.relax()
+
+    def each_allocation_in_turn(self, first):
+        """What was said to be lacking."""
+        reasons = set()
+        for number in range(1, MOST):
+            response, refused = self.ask_without(number)
+            if response and response.status == 200:
+                self.assertEqual(response.body, first, number)
+            elif response:
+                problem = response.json()
+                reasons.add(problem["detail"])
+                self.assertEqual((response.status, problem), (500, {
+                    "type": "urn:brickwork:problem:internal", "title": "The service failed",
+                    "status": 500, "detail": problem["detail"], "instance": response.headers["X-Request-Id"]}))
+            if not refused:
+                return reasons
+        raise AssertionError(f"{MOST} allocations are not all that a picture takes")
+
+    def test_what_decoding_lacks(self):
+        """A picture comes as it is or not at all. Threads take turns as they like, so once may not be enough to meet
+        the decoder's own allocation."""
+        self.scarce, reasons, data = Scarce(), set(), latents.decoder()
+        self.addCleanup(self.scarce.close)
+        folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+        (folder / latents.DECODER).write_bytes(data)
+        (folder / latents.MODEL).write_bytes(latents.model(decoder=data))
+        self.server = Server(model=folder / latents.MODEL, env=self.scarce.environment)
+        self.addCleanup(self.server.stop)
+        first = ask(self.server, "POST", "/v1/generate", PNG).body
+        wanted = {"out of memory for a picture of 64x64", "out of memory for decoding"}
+        for _ in range(10):
+            said = self.each_allocation_in_turn(first)
+            reasons |= {"out of memory for decoding" if BLOCK.fullmatch(one) else one for one in said}
+            if wanted <= reasons:
+                break
+        self.assertLessEqual(wanted, reasons)
+        self.assertEqual(ask(self.server, "POST", "/v1/generate", PNG).body, first)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ EDM's checkpoints pickle objects of classes with torch_utils.persistence: each i
 _reconstruct_persistent_obj with the class's source code, name and state. The classes below do the same.
 """
 import collections
+import hashlib
 import io
 import os
 import pathlib
@@ -15,11 +16,14 @@ import unittest
 
 import kit
 import golden
+import latents
 import numpy as np
 import torch
+from PIL import Image
+from support import COMMAND, run_program
 from test_network import evaluate, load
 from torch import nn
-from train import import_lego, network
+from train import files, import_lego, network
 
 
 def module(name, **contents):
@@ -155,6 +159,37 @@ class TestImport(ImportCase):
 
     def test_latents_without_classes(self):
         self.check(self.published(BRICKS["PG"], classes=0, channels=4))
+
+    def test_a_decoder_is_named(self):
+        """The file that comes out makes RGB of eight times the sides, with the decoder beside it and no other."""
+        decoder, out = self.folder / latents.DECODER, self.folder / "out.png"
+        decoder.write_bytes(latents.decoder())
+        self.check(self.published(BRICKS["U"], channels=4), "--decoder", decoder)
+        _, metadata = files.read_safetensors(self.model)
+        self.assertEqual((metadata["decoder"], metadata["decoder_sha256"]),
+                         (latents.DECODER, hashlib.sha256(decoder.read_bytes()).hexdigest()))
+        made = run_program(COMMAND, "generate", "--model", self.model, "--steps", 1, "--out", out)
+        self.assertEqual(made.returncode, 0, made.stderr)
+        with Image.open(out) as picture:
+            self.assertEqual((picture.size, picture.mode), ((128, 128), "RGB"))
+        elsewhere = self.folder / "elsewhere"
+        elsewhere.mkdir()
+        decoder.rename(elsewhere / decoder.name)
+        said = kit.command("import_lego", self.pickle, self.model, "--decoder", elsewhere / decoder.name)
+        self.assertIn(f"{elsewhere / decoder.name} has to lie beside {self.model}", said)
+
+    def test_decoders_that_are_refused(self):
+        decoder = self.folder / "decoder.safetensors"
+        self.published(BRICKS["PG"], channels=4)
+        for data, message in ((latents.model(), "decoder.conv_in.weight is missing"), (b"", "no safetensors file"),
+                              (b"\xff" * 9, "no safetensors file"), (b"\2" + bytes(7) + b"[]", "no safetensors file")):
+            decoder.write_bytes(data)
+            self.assertIn(message, kit.command("import_lego", self.pickle, self.model, "--decoder", decoder, status=1))
+        decoder.write_bytes(latents.decoder())
+        self.published(BRICKS["PG"])
+        self.assertIn("3 channels has no use for a decoder",
+                      kit.command("import_lego", self.pickle, self.model, "--decoder", decoder, status=1))
+        self.assertFalse(self.model.exists())
 
     def test_class_names_and_heads_are_told(self):
         net = self.published(BRICKS["PG"], ["num_heads", "heads"])

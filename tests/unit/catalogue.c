@@ -3,6 +3,7 @@
 
 #include "base/log.h"
 #include "tests/unit/check.h"
+#include "tests/unit/latents.h"
 #include "tests/unit/weights.h"
 
 #include <sys/stat.h>
@@ -324,6 +325,116 @@ static void too_many(void)
     end_folder();
 }
 
+/* ---- decoders ---- */
+
+/* A decoder and models that name it. */
+static void put_decoder(const char *name, uint64_t seed)
+{
+    struct bw_buf file = latents_decoder_file(seed);
+    write_file(name, file.data, file.length_bytes);
+    bw_buf_release(&file);
+}
+
+static void put_latent(const char *name, bool second, const char *decoder, uint64_t seed)
+{
+    struct bw_buf file = latents_decoder_file(seed);
+    struct bw_buf model = latents_model_file(
+        second ? LATENTS_LEGO("second", "4") : LATENTS_LEGO("first", "4"), decoder, &file);
+    write_file(name, model.data, model.length_bytes);
+    bw_buf_release(&model);
+    bw_buf_release(&file);
+}
+
+/* It lies among the models, is none, and those that name it have one between them. */
+static void a_decoder_is_shared(void)
+{
+    struct bw_err err = {0};
+    begin_folder();
+    put_decoder("a.safetensors", 1);
+    put_latent("b.safetensors", false, "a.safetensors", 1);
+    put_latent("c.safetensors", true, "a.safetensors", 1);
+    put("d.safetensors", TINY_PG);
+    REQUIRE(begin_catalogue(&err) == BW_OK);
+    CHECK_TEXT(in_service(), "first second tiny-pg-32");
+    struct bw_served *first = bw_catalogue_at(catalogue, 0),
+                     *second = bw_catalogue_at(catalogue, 1);
+    CHECK(first->decoder && first->decoder == second->decoder);
+    CHECK(first->price.decode.decoder == first->decoder && !bw_catalogue_at(catalogue, 2)->decoder);
+    bw_catalogue_retain(first);
+    put_latent("b.safetensors", false, "a.safetensors", 1); // again: shared with what is in service
+    rescan();
+    CHECK(bw_catalogue_at(catalogue, 0) != first && bw_catalogue_at(catalogue, 1) == second);
+    CHECK(bw_catalogue_at(catalogue, 0)->decoder == second->decoder);
+    unlink(path_of("b.safetensors"));
+    unlink(path_of("c.safetensors"));
+    rescan();
+    CHECK_TEXT(in_service(), "tiny-pg-32");
+    CHECK_INT((int)strlen(bw_decoder_digest(first->decoder)), 64); // its last user has it yet
+    bw_catalogue_release(first);
+    end_folder();
+}
+
+static void decoders_come_change_and_go(void)
+{
+    struct bw_err err = {0};
+    begin_folder();
+    put_decoder("a.safetensors", 1);
+    put_latent("b.safetensors", false, "a.safetensors", 1);
+    REQUIRE(begin_catalogue(&err) == BW_OK);
+    const struct bw_served *served = bw_catalogue_at(catalogue, 0);
+    rescan();
+    CHECK(bw_catalogue_at(catalogue, 0) == served);
+    put_decoder("a.safetensors", 2); // not the one that the model names: all stays as it was
+    rescan();
+    CHECK(bw_catalogue_at(catalogue, 0) == served);
+    unlink(path_of("a.safetensors"));
+    rescan();
+    CHECK(bw_catalogue_at(catalogue, 0) == served);
+    put_decoder("a.safetensors", 2);
+    put_latent("b.safetensors", false, "a.safetensors", 2);
+    char digest[BW_DIGEST_CHARS];
+    strcpy(digest, bw_decoder_digest(served->decoder));
+    rescan();
+    served = bw_catalogue_at(catalogue, 0);
+    CHECK(strcmp(bw_decoder_digest(served->decoder), digest) != 0);
+    put_decoder("a.safetensors", 2); // the same content, another file
+    rescan();
+    CHECK(bw_catalogue_at(catalogue, 0) != served);
+    end_folder();
+}
+
+static void latents_that_cannot_start(void)
+{
+    static const struct {
+        const char *model, *reason;
+    } starts[] = {{"b.safetensors", "c.safetensors: tensor \"decoder.conv_in.weight\" is missing"},
+                  {"c.safetensors", "c.safetensors: pictures of 4 channels need a decoder"},
+                  {"d.safetensors", "d.safetensors: metadata \"lego\" is missing"}};
+    struct bw_buf none = weights_made_file(LATENTS_LEGO("none", "4"), json_object());
+    struct bw_err err = {0};
+    begin_folder();
+    put_latent("b.safetensors", false, "c.safetensors", 1); // which is no decoder
+    write_file("c.safetensors", none.data, none.length_bytes);
+    put_decoder("d.safetensors", 1);
+    CHECK_INT(begin_catalogue(&err), BW_ENOTFOUND);
+    for (int i = 0; i < 3; i++) {
+        strcpy(config.model, path_of(starts[i].model));
+        err = (struct bw_err){0};
+        CHECK(begin_catalogue(&err) != BW_OK);
+        CHECK_HOLDS(err.message, starts[i].reason);
+    }
+    put_decoder("c.safetensors", 1);
+    strcpy(config.model, path_of("b.safetensors"));
+    config.max_area = 64 * 64 - 1; // pixels, not latents
+    err = (struct bw_err){0};
+    CHECK_INT(begin_catalogue(&err), BW_ERANGE);
+    CHECK_HOLDS(err.message, "64x64 pixels");
+    config.max_area++;
+    CHECK_INT(begin_catalogue(&err), BW_OK);
+    bw_buf_release(&none);
+    end_folder();
+}
+
 int main(void)
 {
     static const struct check_test tests[] = {TEST(a_single_file),
@@ -336,7 +447,10 @@ int main(void)
                                               TEST(names_are_unique),
                                               TEST(names_change_hands),
                                               TEST(rescans_queue_up),
-                                              TEST(too_many)};
+                                              TEST(too_many),
+                                              TEST(a_decoder_is_shared),
+                                              TEST(decoders_come_change_and_go),
+                                              TEST(latents_that_cannot_start)};
     bw_log_setup(BW_LOG_OFF, BW_LOG_LOGFMT);
     return CHECK_RUN("catalogue", tests);
 }

@@ -182,7 +182,7 @@ static inline void end_call(struct machine *m)
     bw_board_end(&scene.board, m->tasks, m->count, m->began_ms, scene.now_ms);
     for (int i = 0; i < m->count; i++) {
         struct bw_task *t = m->tasks[i];
-        if (t->step < t->plan->steps)
+        if (!bw_task_is_done(t))
             continue;
         bw_board_remove(&scene.board, t);
         m->until_ms += scene.board.finish_ms;
@@ -202,12 +202,14 @@ static inline void begin_call(int team)
         return;
     bw_board_begin(&scene.board, team, m->tasks, m->count, scene.now_ms);
     scene.shared += m->count > 1;
-    for (int i = 0; i < m->count; i++) {
+    bool decodes = bw_task_decodes(m->tasks[0]);
+    for (int i = 0; i < m->count && !decodes; i++) {
         scene.mixed += m->tasks[i]->price != m->tasks[0]->price;
         bw_work_add(&work, &arch, 128, 128, m->tasks[i]->plan->masks[m->tasks[i]->step], 1);
     }
     m->began_ms = scene.now_ms;
-    m->until_ms = scene.now_ms + bw_price_ms(m->tasks[0]->price, &work);
+    m->until_ms = scene.now_ms + (decodes ? bw_price_decode_ms(m->tasks[0]->price, 128, 128)
+                                          : bw_price_ms(m->tasks[0]->price, &work));
     for (int i = 0; i < m->count; i++)
         m->tasks[i]->free_ms = m->until_ms;
 }

@@ -160,21 +160,19 @@ static inline void weights_add_brick(struct weights_builder *b, const struct bw_
     weights_add_layer(b, p * p * arch->channels, d, name);
 }
 
-/* A model of random weights for that "lego" text; aborts if the text is not a network. `source`
- * becomes the metadata entry of that name unless NULL. */
-static inline struct bw_model *weights_made(const char *lego, const char *source)
+/* The file of a model of random weights for that "lego" text; aborts if the text is not a network.
+ * What else the metadata is to hold becomes the file's. */
+static inline struct bw_buf weights_made_file(const char *lego, json_t *metadata)
 {
     struct bw_arch arch;
-    struct bw_model *model = NULL;
-    struct bw_safetensors st;
     struct bw_err err = {0};
     struct weights_builder b = {.header = json_object(), .random = 1};
     if (weights_arch(&arch, lego, NULL, &err)) {
         fprintf(stderr, "%s\n", err.message);
         abort();
     }
-    json_object_set_new(b.header, "__metadata__",
-                        json_pack("{s:s, s:s}", "lego", lego, "source", source ? source : ""));
+    json_object_set_new(metadata, "lego", json_string(lego));
+    json_object_set_new(b.header, "__metadata__", metadata);
     weights_add_layer(&b, arch.hidden, BW_TIME_FEATURES, "t_embedder.mlp.0");
     weights_add_layer(&b, arch.hidden, arch.hidden, "t_embedder.mlp.2");
     if (arch.class_count)
@@ -184,6 +182,20 @@ static inline struct bw_model *weights_made(const char *lego, const char *source
     bw_arch_release(&arch);
     char *text = json_dumps(b.header, 0);
     struct bw_buf file = weights_file(text, b.body.data, b.body.length_bytes);
+    bw_buf_release(&b.body);
+    json_decref(b.header);
+    free(text);
+    return file;
+}
+
+/* The same, loaded. `source` becomes the metadata entry of that name unless NULL. */
+static inline struct bw_model *weights_made(const char *lego, const char *source)
+{
+    struct bw_model *model = NULL;
+    struct bw_safetensors st;
+    struct bw_err err = {0};
+    struct bw_buf file =
+        weights_made_file(lego, json_pack("{s:s}", "source", source ? source : ""));
     if (bw_safetensors_parse(&st, file.data, file.length_bytes, &err) ||
         bw_model_read(&model, &st, weights_kernels(), &err)) {
         fprintf(stderr, "%s\n", err.message);
@@ -191,9 +203,6 @@ static inline struct bw_model *weights_made(const char *lego, const char *source
     }
     bw_safetensors_release(&st);
     bw_buf_release(&file);
-    bw_buf_release(&b.body);
-    json_decref(b.header);
-    free(text);
     return model;
 }
 
