@@ -87,7 +87,7 @@ class Target:
         least.mkdir(parents=True, exist_ok=True)
         for file in least.iterdir():
             file.unlink()
-        self.execute("-merge=1", *self.options(), least, self.seeds, self.corpus)
+        self.execute("-set_cover_merge=1", "-use_counters=0", *self.options(), least, self.seeds, self.corpus)
         own = {file.read_bytes() for file in self.seeds.iterdir()}
         for file in sorted(least.iterdir()):
             content = file.read_bytes()
