@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from PIL import Image
 from support import COMMAND, run_program
-from test_network import evaluate, load
+from test_network import load
 from torch import nn
 from train import files, import_lego, network
 
@@ -149,7 +149,7 @@ class TestImport(ImportCase):
         for _ in range(2):
             case = golden.random_case(random, shape)
             x = torch.from_numpy(golden.random_input(random, shape, case))
-            want, got = evaluate(net, case, x), kit.engine(self.model, case, x, self.folder)
+            want, got = kit.evaluate(net, case, x), kit.engine(self.model, case, x, self.folder)
             self.assertLessEqual(golden.distance(got["d"], want["d"]), 1e-5, case)
 
     def test_arrangements(self):

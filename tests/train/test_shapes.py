@@ -12,7 +12,7 @@ import shapes
 import torch
 from PIL import Image
 from support import COMMAND, Server, ask, run_program
-from test_network import LIMIT, evaluate, load
+from test_network import LIMIT, load
 
 RECIPE = kit.ROOT / "train/recipes/shapes-16.json"
 FRACTION = 0.4  # of what the held-out loss begins at; measured: 0.16
@@ -61,7 +61,7 @@ class TestShapes(unittest.TestCase):
         for _ in range(6):
             case = golden.random_case(random, net.network)
             x = torch.from_numpy(golden.random_input(random, net.network, case))
-            want, got = evaluate(net, case, x), kit.engine(self.model, case, x, self.folder)
+            want, got = kit.evaluate(net, case, x), kit.engine(self.model, case, x, self.folder)
             for name, tensor in want.items():
                 self.assertLessEqual(golden.distance(got[name], tensor), LIMIT, f"{name} {case}")
 
