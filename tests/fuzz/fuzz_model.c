@@ -5,34 +5,10 @@
 #include "engine/denoiser.h"
 #include "engine/plan.h"
 #include "engine/sampler.h"
-#include "tests/fuzz/fuzz.h"
+#include "tests/fuzz/tensors.h"
 #include "tests/unit/random.h"
 
-#include <jansson.h>
-
-enum { MAX_BODY_BYTES = 100000, LENGTH_BYTES = 8 };
-
-static void write_length(uint8_t *bytes, size_t length)
-{
-    for (int i = 0; i < LENGTH_BYTES; i++)
-        bytes[i] = (uint8_t)((uint64_t)length >> (8 * i));
-}
-
-/* The bytes a header says follow it, as far as it makes sense. */
-static size_t body_of(const uint8_t *header, size_t count)
-{
-    json_t *root = json_loadb((const char *)header, count, 0, NULL), *entry;
-    const char *name;
-    json_int_t most = 0;
-    json_object_foreach(root, name, entry)
-    {
-        const json_t *end = json_array_get(json_object_get(entry, "data_offsets"), 1);
-        json_int_t at = json_integer_value(end);
-        most = at > most && at <= MAX_BODY_BYTES ? at : most;
-    }
-    json_decref(root);
-    return (size_t)most;
-}
+enum { MAX_BODY_BYTES = 100000 };
 
 /* A model that loads can be asked for a picture, and makes it if that is quick. */
 static void use(const struct bw_model *model)
@@ -87,11 +63,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t count)
         load(bytes, count);
         return 0;
     }
-    size_t size = LENGTH_BYTES + count + body_of(bytes, count);
-    uint8_t *file = calloc(1, size);
-    MUST(file);
-    write_length(file, count);
-    memcpy(file + LENGTH_BYTES, bytes, count);
+    size_t size;
+    uint8_t *file = fuzz_file(bytes, count, MAX_BODY_BYTES, &size);
     load(file, size);
     free(file);
     return 0;
@@ -114,7 +87,7 @@ size_t LLVMFuzzerCustomMutator(uint8_t *bytes, size_t count, size_t room, unsign
     size_t body_bytes = count - LENGTH_BYTES - length;
     memmove(bytes + LENGTH_BYTES + changed, body, body_bytes);
     memcpy(bytes + LENGTH_BYTES, header, changed);
-    write_length(bytes, changed);
+    fuzz_write_length(bytes, changed);
     free(header);
     return LENGTH_BYTES + changed + body_bytes;
 }
