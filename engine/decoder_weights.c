@@ -5,24 +5,19 @@
 
 #include "base/text.h"
 #include "engine/gemm.h"
+#include "engine/loading.h"
 
-#include <float.h>
-#include <math.h>
 #include <stdarg.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 enum {
-    MOST_LOADERS = 4, // threads; each has twice the largest tensor in floats for itself
     MOST_CHANNELS = 4096,
     MOST_RESNETS = 64, // of a level
     CHANNEL_UNIT = 16, // channels are multiples of a vector
     NAME_CHARS = 128,
     PARTS = 3, // tensors that make one matrix: of queries, keys and values
-    PART_BYTES = 1 << 16,
 };
 
 /* Tensors of equal shape, one below the other, on their way into one matrix. */
@@ -45,9 +40,7 @@ struct loader {
     bool filling;
     struct conversion *conversions; // [conversion_count], at most st->tensor_count
     int conversion_count;
-    float *floats;      // [threads, 2, most_floats]
-    size_t most_floats; // of one conversion
-    atomic_bool unread; // the file broke off
+    size_t most_floats; // of one conversion, which takes twice as many
     struct bw_err *err;
 };
 
@@ -319,35 +312,6 @@ static int plan_weights(struct loader *l)
 
 /* ---- converting ---- */
 
-/* A tensor as floats, part by part, so that the file's bytes stay in the second-level cache. */
-static bool read_floats(const struct bw_safetensors *st, const struct bw_tensor *from, float *out)
-{
-    unsigned char bytes[PART_BYTES];
-    size_t width = from->size_bytes / from->count, most = PART_BYTES / width;
-    size_t first = (size_t)(from->bytes - st->file);
-    for (size_t at = 0; at < from->count; at += most) {
-        struct bw_tensor part = *from;
-        part.bytes = bytes;
-        part.count = from->count - at < most ? from->count - at : most;
-        if (!bw_safetensors_read(st, first + at * width, part.count * width, bytes))
-            return false;
-        bw_tensor_to_float(&part, 0, part.count, out + at);
-    }
-    return true;
-}
-
-/* Index of the first number that is not finite, or `count`. */
-static size_t find_bad(const float *x, size_t count)
-{
-    bool finite = true;
-    for (size_t i = 0; i < count; i++) // all: a loop without an end in the middle is fast
-        finite &= fabsf(x[i]) <= FLT_MAX;
-    size_t bad = finite ? count : 0;
-    while (bad < count && isfinite(x[bad]))
-        bad++;
-    return bad;
-}
-
 /* [outputs, inputs, pixels] to [outputs, pixels, inputs], the order a convolution gathers in. */
 static void turn(int outputs, int inputs, int pixels, const float *from, float *to)
 {
@@ -391,14 +355,17 @@ static void pack(const struct conversion *c, const float *floats, float *turned)
     }
 }
 
-static bool convert(const struct loader *l, struct conversion *c, float *floats)
+/* One of l->conversions, as bw_loading_run() wants it. */
+static bool convert(void *context, int task, float *floats)
 {
+    const struct loader *l = context;
+    struct conversion *c = &l->conversions[task];
     size_t count = c->from[0]->count;
     float *out = c->kernels ? floats : c->to;
     for (int i = 0; i < c->parts; i++) {
-        if (!read_floats(l->st, c->from[i], out + (size_t)i * count))
+        if (!bw_loading_floats(l->st, c->from[i], out + (size_t)i * count))
             return false;
-        size_t bad = find_bad(out + (size_t)i * count, count);
+        size_t bad = bw_loading_bad(out + (size_t)i * count, count);
         if (bad < count && !c->bad_in) {
             c->bad_in = c->from[i];
             c->bad = bad;
@@ -409,46 +376,10 @@ static bool convert(const struct loader *l, struct conversion *c, float *floats)
     return true;
 }
 
-static bool read_part(void *st, size_t at, size_t count, void *out)
-{
-    return bw_safetensors_read(st, at, count, out);
-}
-
-/* Task: the digest, which takes longest, or one conversion. */
-static void run_load(void *context, int task, int member)
-{
-    struct loader *l = context;
-    size_t bytes = l->st->file_bytes;
-    bool ok = task == 0 ? bw_digest_in_parts(bytes, read_part, (void *)l->st, l->decoder->digest)
-                        : convert(l, &l->conversions[task - 1],
-                                  l->floats + (size_t)member * 2 * l->most_floats);
-    if (!ok)
-        atomic_store(&l->unread, true);
-}
-
-/* Fewer threads will do if the system refuses them. */
-static int new_team(struct bw_team **team, struct bw_err *err)
-{
-    long cores = sysconf(_SC_NPROCESSORS_ONLN);
-    int threads = cores < 1 ? 1 : cores < MOST_LOADERS ? (int)cores : MOST_LOADERS;
-    return bw_team_new(team, threads, NULL) ? bw_team_new(team, 1, err) : BW_OK;
-}
-
 static int fill_weights(struct loader *l)
 {
-    struct bw_team *team;
-    l->code = new_team(&team, l->err);
-    if (l->code)
-        return l->code;
-    l->floats = malloc((size_t)bw_team_threads(team) * 2 * l->most_floats * sizeof *l->floats);
-    if (l->floats)
-        bw_team_run(team, run_load, l, 1 + l->conversion_count);
-    else
-        l->code = bw_err_set(l->err, BW_ENOMEM, "out of memory for a tensor");
-    bw_team_free(team);
-    free(l->floats);
-    if (!l->code && l->unread)
-        l->code = bw_err_set(l->err, BW_EIO, "the file cannot be read to its end");
+    l->code = bw_loading_run(l->st, l->conversion_count, 2 * l->most_floats, convert, l,
+                             l->decoder->digest, l->err);
     for (int i = 0; !l->code && i < l->conversion_count; i++) {
         const struct conversion *c = &l->conversions[i];
         if (c->bad_in)

@@ -5,21 +5,13 @@
 #include "engine/model.h"
 
 #include "base/text.h"
-#include "engine/team.h"
+#include "engine/loading.h"
 
-#include <float.h>
 #include <math.h>
 #include <stdarg.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
-
-enum {
-    MOST_LOADERS = 4, // threads; each has a tensor of floats for itself
-    PART_BYTES = 1 << 16,
-};
 
 /* How the kernels lay out a matrix; without functions it is plain floats. */
 struct packing {
@@ -43,9 +35,7 @@ struct loader {
     bool filling;                   // the second walk
     struct conversion *conversions; // [conversion_count], at most st->tensor_count
     int conversion_count;
-    float *floats;      // [threads, most_floats] tensors on their way to the kernels' layout
     size_t most_floats; // of one tensor
-    atomic_bool unread; // the file broke off
     struct bw_err *err;
 };
 
@@ -269,81 +259,24 @@ static int plan_weights(struct loader *l)
     return l->code;
 }
 
-/* A tensor as floats, part by part, so that the file's bytes stay in the second-level cache. */
-static bool read_floats(const struct bw_safetensors *st, const struct bw_tensor *from, float *out)
+/* One of l->conversions, as bw_loading_run() wants it. */
+static bool convert(void *context, int task, float *floats)
 {
-    unsigned char bytes[PART_BYTES];
-    size_t width = from->count ? from->size_bytes / from->count : 1;
-    size_t first = (size_t)(from->bytes - st->file);
-    for (size_t at = 0; at < from->count; at += PART_BYTES / width) {
-        size_t left = from->count - at, most = PART_BYTES / width;
-        struct bw_tensor part = *from;
-        part.bytes = bytes;
-        part.count = left < most ? left : most;
-        if (!bw_safetensors_read(st, first + at * width, part.count * width, bytes))
-            return false;
-        bw_tensor_to_float(&part, 0, part.count, out + at);
-    }
-    return true;
-}
-
-static bool convert(const struct loader *l, struct conversion *c, float *floats)
-{
-    size_t count = c->from->count;
+    const struct loader *l = context;
+    struct conversion *c = &l->conversions[task];
     float *out = c->packing.pack ? floats : c->to;
-    if (!read_floats(l->st, c->from, out))
+    if (!bw_loading_floats(l->st, c->from, out))
         return false;
-    bool finite = true;
-    for (size_t i = 0; i < count; i++) // all: a loop without an end in the middle is fast
-        finite &= fabsf(out[i]) <= FLT_MAX;
-    c->bad = finite ? count : 0;
-    while (c->bad < count && isfinite(out[c->bad]))
-        c->bad++;
-    if (finite && c->packing.pack)
+    c->bad = bw_loading_bad(out, c->from->count);
+    if (c->bad == c->from->count && c->packing.pack)
         c->packing.pack(c->outputs, c->inputs, out, c->to);
     return true;
 }
 
-static bool read_part(void *st, size_t at, size_t count, void *out)
-{
-    return bw_safetensors_read(st, at, count, out);
-}
-
-/* Task: the digest, which takes longest, or one tensor. */
-static void run_load(void *context, int task, int member)
-{
-    struct loader *l = context;
-    size_t bytes = l->st->file_bytes;
-    bool ok = task == 0 ? bw_digest_in_parts(bytes, read_part, (void *)l->st, l->model->digest)
-                        : convert(l, &l->conversions[task - 1],
-                                  l->floats + (size_t)member * l->most_floats);
-    if (!ok)
-        atomic_store(&l->unread, true);
-}
-
-/* Fewer threads will do if the system refuses them. */
-static int new_team(struct bw_team **team, struct bw_err *err)
-{
-    long cores = sysconf(_SC_NPROCESSORS_ONLN);
-    int threads = cores < 1 ? 1 : cores < MOST_LOADERS ? (int)cores : MOST_LOADERS;
-    return bw_team_new(team, threads, NULL) ? bw_team_new(team, 1, err) : BW_OK;
-}
-
 static int fill_weights(struct loader *l)
 {
-    struct bw_team *team;
-    l->code = new_team(&team, l->err);
-    if (l->code)
-        return l->code;
-    l->floats = malloc(((size_t)bw_team_threads(team) * l->most_floats + 1) * sizeof *l->floats);
-    if (l->floats)
-        bw_team_run(team, run_load, l, 1 + l->conversion_count);
-    else
-        l->code = bw_err_set(l->err, BW_ENOMEM, "out of memory for a tensor");
-    bw_team_free(team);
-    free(l->floats);
-    if (!l->code && l->unread)
-        l->code = bw_err_set(l->err, BW_EIO, "the file cannot be read to its end");
+    l->code = bw_loading_run(l->st, l->conversion_count, l->most_floats, convert, l,
+                             l->model->digest, l->err);
     for (int i = 0; !l->code && i < l->conversion_count; i++) {
         const struct conversion *c = &l->conversions[i];
         if (c->bad < c->from->count)
