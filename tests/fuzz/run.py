@@ -25,7 +25,8 @@ PIECE_S = 60
 SANITIZERS = {"ASAN_OPTIONS": "malloc_context_size=1:quarantine_size_mb=8:thread_local_quarantine_size_kb=64"}
 # Lengths: a request's query or header field is at most as long as the header block, bodies have few long members.
 LENGTH, LENGTHS = 1024, {"model": 4096, "request": 2048, "openai": 2048, "sdapi": 2048, "trace": 2048,
-                         "job": 2048, "schedule": 2048, "record": 2048, "config": 2048}
+                         "job": 2048, "schedule": 2048, "record": 2048, "config": 2048,
+                         "decoder": 12288}
 WORDS = {"json": ("request", "openai", "sdapi", "case", "job", "trace", "schedule")}  # and each its own
 
 

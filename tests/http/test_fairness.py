@@ -2,7 +2,7 @@
 import threading
 import unittest
 
-from support import ENDLESS, JSON, QUICK, Client, Server, ServerCase, ask
+from support import ENDLESS, JSON, QUICK, SANITIZED, Client, Server, ServerCase, ask
 
 LONG = {"steps": 256, "size": "96x96", "seed": 1}  # seconds of work
 CANCELLED = 'pictures_total{outcome="cancelled"}'
@@ -133,7 +133,7 @@ class TestBounds(unittest.TestCase):
         self.assertEqual(ask(server, "POST", "/v1/generate", QUICK).status, 200)
 
     def test_a_flood_leaves_room(self):
-        endless = {**ENDLESS, "size": "192x192", "n": 1}  # none is over before the last is sent
+        endless = {**ENDLESS, "size": "64x64" if SANITIZED else "192x192", "n": 1}  # not over before the last is sent
         calm = Server("--workers", 1, "--threads", 1)
         alone_ms = ask(calm, "POST", "/v1/quote", endless).json()["predicted"]["total_ms"]
         calm.stop()
