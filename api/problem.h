@@ -29,7 +29,7 @@ enum bw_problem {
     BW_PROBLEM_HEADERS_TOO_LARGE, // 431
     BW_PROBLEM_INTERNAL,          // 500
     BW_PROBLEM_DRAINING,          // 503
-    BW_PROBLEM_STALLED,           // 503; of the probes
+    BW_PROBLEM_STALLED,           // 503; of the probes, and of what is lost by it
     BW_PROBLEM_DEADLINE,          // 503
     BW_PROBLEM_STORE,             // 503
     BW_PROBLEM_TOO_LATE,          // 504

@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 enum { MEASURE_MS = 100, SIMULATED_MEASURE_MS = 1000 };   // for timing the network
 enum { MOST_ARENAS = 2, OWN_PAGES_FROM_BYTES = 1 << 20 }; // of the C library's allocator
@@ -29,6 +30,7 @@ struct server {
     bool handed_in;
     int successor; // process that is to take our place; 0: none
     bool drained, aborted;
+    double lost_ms; // when work was given up that dead workers have; 0: never
 };
 
 /* Nobody is connected any more; jobs may still be under way. */
@@ -39,6 +41,33 @@ static void on_drained(void *context)
     bw_timer_start(s->tick, 0, DRAINED_TICK_MS);
 }
 
+/* Is all that is left to do what dead workers have, or would nobody do it? */
+static bool only_dead_are_left(const struct server *s)
+{
+    int dead = bw_workers_dead(s->service.workers), left = s->service.in_progress;
+    return left && dead &&
+           (dead == s->config.workers || left == bw_workers_stuck(s->service.workers));
+}
+
+/* Draining, and nothing else will come: answer who waits, and leave when they have read it and the
+ * jobs of others are written, or have had the time for it. */
+static void leave_dead(struct server *s)
+{
+    double now_ms = bw_now_ms();
+    int lost_jobs = bw_orders_lose(&s->service);
+    if (s->lost_ms <= 0) {
+        struct bw_log_line line;
+        bw_log_begin(&line, BW_LOG_ERROR, "work-lost");
+        bw_log_int(&line, "pictures", s->service.in_progress);
+        bw_log_text(&line, "reason", "dead workers have it");
+        bw_log_end(&line);
+        s->lost_ms = now_ms;
+    }
+    bool done = s->drained && bw_jobs_pending(s->service.jobs) <= lost_jobs;
+    if (done || now_ms - s->lost_ms > s->config.request_timeout_ms)
+        bw_loop_stop(s->service.loop);
+}
+
 static void on_tick(void *context)
 {
     struct server *s = context;
@@ -47,6 +76,8 @@ static void on_tick(void *context)
     bw_orders_ping(&s->service, s->config.ping_ms);
     if (s->drained && !s->service.in_progress && !bw_jobs_pending(s->service.jobs))
         bw_loop_stop(s->service.loop);
+    else if (bw_http_is_draining(s->service.http) && only_dead_are_left(s))
+        leave_dead(s);
 }
 
 static void drain(struct server *s)
@@ -309,13 +340,15 @@ static int start(struct server *s, struct bw_err *err)
     return BW_OK;
 }
 
-/* In an order in which everything still finds what it points to. */
-static void tear_down(struct server *s)
+/* In an order in which everything still finds what it points to. False if a dead worker may still
+ * find all of it. */
+static bool tear_down(struct server *s)
 {
     bw_http_free(s->service.http);
     bw_http_free(s->service.admin);
     bw_jobs_quiet(s->service.jobs);
-    bw_workers_stop(s->service.workers);
+    if (!bw_workers_stop(s->service.workers, s->config.stall_ms))
+        return false;
     if (s->service.workers)
         bw_orders_collect(&s->service);
     bw_workers_free(s->service.workers);
@@ -325,6 +358,7 @@ static void tear_down(struct server *s)
     bw_metrics_release(&s->service.metrics);
     bw_catalogue_free(s->service.catalogue);
     bw_gate_release(&s->service.gate);
+    return true;
 }
 
 /* Pictures are allocated on one thread and freed on another, and models come and go: an arena for
@@ -355,10 +389,16 @@ static int serve(struct server *s)
         bw_log_message(BW_LOG_ERROR, "cannot-start", err.message);
     else
         bw_loop_run(s->service.loop);
-    tear_down(s);
+    if (!tear_down(s)) {
+        bw_log_message(BW_LOG_ERROR, "stopped", "a worker is dead, and what it had is lost");
+        _exit(EXIT_FAILURE); // its thread may wake up while exit() takes things down
+    }
     if (!code)
-        bw_log_message(BW_LOG_INFO, "stopped", s->aborted ? "aborted" : "all work is finished");
-    return code || s->aborted;
+        bw_log_message(s->lost_ms > 0 ? BW_LOG_ERROR : BW_LOG_INFO, "stopped",
+                       s->aborted       ? "aborted"
+                       : s->lost_ms > 0 ? "work was lost"
+                                        : "all work is finished");
+    return code || s->aborted || s->lost_ms > 0;
 }
 
 /* The default model is timed on a real team, the rest is virtual. */

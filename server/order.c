@@ -67,7 +67,8 @@ static void enlist(struct bw_order *o)
 /* Free it if nobody needs it any more. */
 static void release(struct bw_order *o)
 {
-    if (!o->ended || o->ending || o->listeners || o->keeper)
+    bool out = o->over < o->request.count; // workers still have some of it
+    if (!o->ended || o->ending || out || o->listeners || o->keeper)
         return;
     *(o->previous ? &o->previous->next : &o->service->oldest) = o->next;
     *(o->next ? &o->next->previous : &o->service->newest) = o->previous;
@@ -186,8 +187,9 @@ static enum bw_stream pull(void *context, struct bw_buf *out)
         else
             bw_event_render(out, &o->events[l->seen]);
     }
-    bool over = o->ended && !(l->form == BW_FORM_JOB_EVENTS && o->keeper);
-    if (over)
+    bool kept = l->form == BW_FORM_JOB_EVENTS && o->keeper;
+    bool over = o->ended && (o->lost || !kept);
+    if (over && !kept)
         bw_answer_last_event(l, out);
     else if (l->ping && !out->length_bytes)
         bw_event_ping(out);
@@ -318,6 +320,17 @@ struct bw_generation bw_order_result(const struct bw_order *o, struct bw_image *
     return result;
 }
 
+static void answer_listeners(struct bw_order *o)
+{
+    for (struct bw_listener *l = o->listeners, *next; l; l = next) {
+        next = l->next;
+        if (is_stream(l->form))
+            bw_exchange_poke(l->exchange);
+        else
+            answer(l);
+    }
+}
+
 /* The last job is back. */
 static void end(struct bw_order *o)
 {
@@ -337,13 +350,7 @@ static void end(struct bw_order *o)
                               o->request.deadline_ms > 0, o->total_ms <= o->request.deadline_ms);
     if (o->keeper)
         o->keeper->ended(o->keeper, o);
-    for (struct bw_listener *l = o->listeners, *next; l; l = next) {
-        next = l->next;
-        if (is_stream(l->form))
-            bw_exchange_poke(l->exchange);
-        else
-            answer(l);
-    }
+    answer_listeners(o);
     o->ending = false;
     release(o);
 }
@@ -357,8 +364,37 @@ static void job_over(struct bw_job *job)
     double left_queue_ms = job->started_ms > 0 ? job->started_ms : bw_now_ms();
     bw_metrics_picture(&o->service->metrics, outcome, left_queue_ms - job->admitted_ms);
     o->service->in_progress--;
-    if (++o->over == o->request.count)
+    if (++o->over < o->request.count)
+        return;
+    if (o->lost)
+        release(o);
+    else
         end(o);
+}
+
+static void lose(struct bw_order *o)
+{
+    o->ended = o->lost = true;
+    o->total_ms = bw_now_ms() - o->arrived_ms;
+    for (int i = 0; i < o->request.count; i++)
+        atomic_store(&o->jobs[i].cancelled, true);
+    if (!o->failed) {
+        o->failed = true;
+        o->problem = BW_PROBLEM_STALLED;
+        bw_err_set(&o->err, BW_EIO, "the service stops, and the worker that had this is dead");
+    }
+    answer_listeners(o);
+}
+
+int bw_orders_lose(struct bw_service *service)
+{
+    int kept = 0;
+    for (struct bw_order *o = service->oldest; o; o = o->next) {
+        if (!o->ended)
+            lose(o);
+        kept += o->lost && o->keeper;
+    }
+    return kept;
 }
 
 void bw_orders_collect(void *context)

@@ -51,6 +51,7 @@ struct bw_order {
     int over;       // jobs that are not coming back
     bool ended;     // all of them, and what follows is true
     bool ending;    // those who wait are being told
+    bool lost;      // it has ended without all its pictures
     bool failed;    // problem and err say why
     enum bw_problem problem;
     struct bw_err err;
@@ -99,6 +100,12 @@ struct bw_generation bw_order_result(const struct bw_order *order, struct bw_ima
 /* A request as this plan carries it out; asked for again it gives the same, at leisure. */
 struct bw_request bw_effective_request(const struct bw_request *asked, const struct bw_plan *plan,
                                        const struct bw_arch *arch);
+
+/* The process ends without what is not over, because workers that are dead have it: tell those who
+ * wait, but leave jobs that somebody keeps open, for the next process; their streams end without a
+ * last event. Such an order stays until its pictures come back after all. Returns how many of those
+ * there are that somebody keeps. May be called again. */
+int bw_orders_lose(struct bw_service *service);
 
 /* Take what the workers have to tell: steps of watched pictures, jobs that are over. */
 void bw_orders_collect(void *service);

@@ -15,6 +15,9 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
+
+enum { JOIN_TICK_MS = 5 };
 
 static const double most_ms_between_looks = 2000, most_times_price = 20;
 
@@ -25,6 +28,7 @@ struct worker {
     bool running;
     atomic_uint moves;           // what it has begun so far: odd while it is at something
     _Atomic double predicted_ms; // how long that takes
+    atomic_int has;              // jobs; rather too few of them than one that it has let go
     unsigned seen;               // the rest is the watch's: `moves` at the last look,
     double still_ms;             // for how long that has been the same,
     bool dead;                   // and what follows from it
@@ -105,6 +109,7 @@ static void finish(struct worker *w, struct bw_job *job)
         job->encoded_ms = bw_now_ms();
         bw_scheduler_learn_finish(all->scheduler, job->encoded_ms - job->computed_ms);
     }
+    atomic_fetch_sub(&w->has, 1);
     deliver(all, job);
 }
 
@@ -238,13 +243,16 @@ static void *worker_main(void *argument)
             bw_sampler_init(&job->sampler, job->task.arch, &job->plan, NULL, &job->err);
         }
         double began_ms = bw_now_ms();
+        atomic_store(&w->has, count);
         begin(w, jobs[0]->task.free_ms - began_ms);
         if (bw_task_decodes(&jobs[0]->task))
             decode(w, jobs[0]);
         else
             advance(w, jobs, count);
         end(w);
+        atomic_store(&w->has, 0);
         int over = bw_scheduler_give(all->scheduler, jobs, count, began_ms);
+        atomic_store(&w->has, over);
         for (int i = count - over; i < count; i++) {
             begin(w, 0);
             finish(w, jobs[i]);
@@ -326,24 +334,34 @@ static void note(struct worker *w, bool dead, const char *reason)
     bw_log_end(&line);
 }
 
-void bw_workers_watch(struct bw_workers *workers, double now_ms, double patience_ms)
+static void look(struct worker *w, double since_ms, double patience_ms)
+{
+    unsigned moves = atomic_load(&w->moves);
+    bool still = moves == w->seen && moves % 2;
+    w->seen = moves;
+    w->still_ms = still ? w->still_ms + fmin(since_ms, most_ms_between_looks) : 0;
+    double most_ms = fmax(patience_ms, most_times_price * atomic_load(&w->predicted_ms));
+    note(w, w->still_ms > most_ms, still ? "it makes no progress" : "it goes on");
+}
+
+static double since_last_look_ms(struct bw_workers *workers, double now_ms)
 {
     double since_ms = workers->looked_ms > 0 ? now_ms - workers->looked_ms : 0;
     workers->looked_ms = now_ms;
+    return since_ms;
+}
+
+void bw_workers_watch(struct bw_workers *workers, double now_ms, double patience_ms)
+{
+    double since_ms = since_last_look_ms(workers, now_ms);
     for (int i = 0; i < workers->worker_count; i++) {
         struct worker *w = &workers->workers[i];
         if (w->running && pthread_tryjoin_np(w->thread, NULL) == 0) {
             w->running = false;
             note(w, true, "its thread has ended");
         }
-        if (!w->running)
-            continue;
-        unsigned moves = atomic_load(&w->moves);
-        bool still = moves == w->seen && moves % 2;
-        w->seen = moves;
-        w->still_ms = still ? w->still_ms + fmin(since_ms, most_ms_between_looks) : 0;
-        double most_ms = fmax(patience_ms, most_times_price * atomic_load(&w->predicted_ms));
-        note(w, w->still_ms > most_ms, still ? "it makes no progress" : "it goes on");
+        if (w->running)
+            look(w, since_ms, patience_ms);
     }
 }
 
@@ -352,16 +370,39 @@ int bw_workers_dead(const struct bw_workers *workers)
     return workers->dead_count;
 }
 
-void bw_workers_stop(struct bw_workers *workers)
+int bw_workers_stuck(const struct bw_workers *workers)
+{
+    int stuck = 0;
+    for (int i = 0; i < workers->worker_count; i++)
+        stuck += workers->workers[i].dead ? atomic_load(&workers->workers[i].has) : 0;
+    return stuck;
+}
+
+/* Join those that end. How many are neither joined nor dead? */
+static int join(struct bw_workers *workers, double patience_ms)
+{
+    double since_ms = since_last_look_ms(workers, bw_now_ms());
+    int going = 0;
+    for (int i = 0; i < workers->worker_count; i++) {
+        struct worker *w = &workers->workers[i];
+        if (w->running && pthread_tryjoin_np(w->thread, NULL) == 0)
+            w->running = false;
+        if (w->running)
+            look(w, since_ms, patience_ms);
+        going += w->running && !w->dead;
+    }
+    return going;
+}
+
+bool bw_workers_stop(struct bw_workers *workers, double patience_ms)
 {
     if (!workers || !workers->scheduler)
-        return;
+        return true;
     bw_scheduler_close(workers->scheduler);
-    for (int i = 0; i < workers->worker_count; i++) {
-        if (workers->workers[i].running)
-            pthread_join(workers->workers[i].thread, NULL);
-        workers->workers[i].running = false;
-    }
+    while (join(workers, patience_ms) > 0)
+        nanosleep(&(struct timespec){.tv_nsec = JOIN_TICK_MS * 1000000}, NULL);
+    if (workers->dead_count)
+        return false;
     struct bw_job *job = bw_scheduler_clear(workers->scheduler);
     while (job) {
         struct bw_job *next = job->next;
@@ -369,6 +410,7 @@ void bw_workers_stop(struct bw_workers *workers)
         deliver(workers, job);
         job = next;
     }
+    return true;
 }
 
 void bw_workers_free(struct bw_workers *workers)

@@ -53,6 +53,9 @@ void bw_workers_watch(struct bw_workers *workers, double now_ms, double patience
 /* How many of them are dead as of the last look. The loop's thread. */
 int bw_workers_dead(const struct bw_workers *workers);
 
+/* How many jobs those have, which never come back unless they do; never too many. */
+int bw_workers_stuck(const struct bw_workers *workers);
+
 /* Jobs that are over, linked by next: done (image), failed (err), or cancelled (err BW_ECANCELLED).
  * They belong to the caller again. Any thread. */
 struct bw_job *bw_workers_collect(struct bw_workers *workers);
@@ -62,10 +65,11 @@ struct bw_job *bw_workers_collect(struct bw_workers *workers);
 struct bw_news *bw_workers_news(struct bw_workers *workers);
 void bw_news_free(struct bw_news *news);
 
-/* Give up after the call at hand, join the threads, free. Closes the scheduler; what was on
- * its board comes out of a last bw_workers_collect() between stop and free, cancelled. NULL is
- * allowed. */
-void bw_workers_stop(struct bw_workers *workers);
+/* Give up after the call at hand and join the threads. Closes the scheduler; what was on its board
+ * comes out of a last bw_workers_collect() between stop and free, cancelled. False if one is dead,
+ * or so found meanwhile as by bw_workers_watch(): it may wake up any time, so nothing it could
+ * touch may be freed, the workers among it, and all that is left is to _exit(). NULL is allowed. */
+bool bw_workers_stop(struct bw_workers *workers, double patience_ms);
 void bw_workers_free(struct bw_workers *workers);
 
 #endif

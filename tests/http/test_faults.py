@@ -10,16 +10,9 @@ import time
 import unittest
 
 from jobs import JobCase
-from support import BUILD, ENDLESS, QUICK, ROOT, SERVER, TINY, Client, Server, ask, run_program, wait_until
+from support import BUILD, ENDLESS, JSON, QUICK, ROOT, SERVER, TINY, Client, Server, ask, run_program, wait_until
 
 STALLED = "urn:brickwork:problem:stalled"
-
-
-def stop_dead(server):
-    """End a server one of whose threads will never come back."""
-    server.told_to_stop = True
-    server.process.kill()
-    server.stop(-signal.SIGKILL)
 
 
 class TestWorkers(unittest.TestCase):
@@ -60,7 +53,7 @@ class TestWorkers(unittest.TestCase):
 
     def test_ends(self):
         server = self.start()
-        self.addCleanup(stop_dead, server)
+        self.addCleanup(server.stop, 1)  # it says that one was dead
         self.file.write_text("end")
         with Client(server) as client:
             client.send("POST", "/v1/generate", QUICK)
@@ -82,6 +75,73 @@ class TestWorkers(unittest.TestCase):
             time.sleep(2)
             self.assertTrue(self.alive(server))
         self.assertFalse([line for line in server.lines if "worker-" in line])
+
+    def lost(self, response):
+        self.assertEqual((response.status, response.json()["type"]), (503, STALLED), response.body)
+        self.assertEqual(response.json()["detail"], "the service stops, and the worker that had this is dead")
+
+    def ended(self, server, why):
+        self.assertEqual(server.wait(), 1)
+        self.assertIn(why, server.wait_for_log("event=stopped"))
+
+    def stuck(self, server, clients):
+        """A worker for each of the clients that has their picture and stands still."""
+        self.file.write_text("wait")
+        for client, headers in clients:
+            client.send("POST", "/v1/generate", QUICK, {**JSON, **headers})
+        wait_until(lambda: server.metrics()["workers_dead"] == len(clients), "dead workers")
+
+    def test_draining_finishes_what_the_others_have(self):
+        server = self.start()
+        with Client(server) as stuck, Client(server) as lucky:
+            self.stuck(server, [(stuck, {})])
+            lucky.send("POST", "/v1/generate", {**QUICK, "format": "png", "steps": 64, "n": 4}, JSON)
+            server.wait_for_pictures(5)
+            server.signal()
+            self.assertEqual(lucky.receive().status, 200)
+            self.lost(stuck.receive())
+        self.ended(server, "a worker is dead, and what it had is lost")
+        self.assertIn("pictures=1 ", server.wait_for_log("event=work-lost"))
+
+    def test_draining_when_all_are_dead(self):
+        server = self.start()
+        with Client(server) as stuck, Client(server) as stream, Client(server) as waiting:
+            self.stuck(server, [(stuck, {}), (stream, {"Accept": "text/event-stream"})])
+            waiting.send("POST", "/v1/generate", QUICK)
+            server.wait_for_pictures(3)
+            server.signal()
+            self.lost(stuck.receive())
+            self.lost(waiting.receive())
+            self.assertIn(STALLED.encode(), stream.receive().body)
+        self.ended(server, "a worker is dead, and what it had is lost")
+
+    def test_found_dead_while_draining(self):
+        """Its job is left to the next process."""
+        jobs = self.enterContext(tempfile.TemporaryDirectory())
+        server = self.start("--jobs", jobs)
+        self.file.write_text("wait")
+        self.assertEqual(ask(server, "PUT", "/v1/jobs/a", QUICK).status, 201)
+        server.wait_for_running()
+        with Client(server) as client:
+            client.send("GET", "/v1/jobs/a/events")
+            wait_until(lambda: server.metrics()["streams"] == 1, "a stream")
+            server.signal()
+            self.assertNotIn(b"event: completed", client.receive().body)
+        self.ended(server, "a worker is dead, and what it had is lost")
+        server = self.start("--jobs", jobs)
+        self.addCleanup(server.stop)
+        wait_until(lambda: ask(server, "GET", "/v1/jobs/a").json()["status"] == "completed", "the job")
+
+    def test_aborting(self):
+        server = self.start()
+        self.file.write_text("wait")
+        with Client(server) as client:
+            client.send("POST", "/v1/generate", QUICK)
+            wait_until(lambda: server.metrics()["step_duration_seconds_count"] == 2, "a picture to be encoded")
+            server.signal()
+            server.wait_for_log("event=draining")
+            server.signal()
+            self.ended(server, "a worker is dead, and what it had is lost")
 
 
 class TestClock(JobCase):
