@@ -486,10 +486,10 @@ void bw_exchange_respond(struct bw_exchange *x, int status, const struct bw_head
         respond_without_memory(x);
         return;
     }
-    x->response = status == MHD_HTTP_NOT_MODIFIED
-                      ? without_length()
-                      : MHD_create_response_from_buffer(length, body, MHD_RESPMEM_MUST_FREE);
-    if (!x->response)
+    bool bare = status == MHD_HTTP_NOT_MODIFIED;
+    x->response = bare ? without_length()
+                       : MHD_create_response_from_buffer(length, body, MHD_RESPMEM_MUST_FREE);
+    if (bare || !x->response)
         free(body);
     x->done.sent_bytes = length;
     publish(x, status, headers);

@@ -179,6 +179,13 @@ class TestTargets(ProtocolCase):
                 self.assertEqual(head.headers["Content-Length"], str(len(get.body)))
                 self.assertEqual(head.headers["Content-Type"], get.headers["Content-Type"])
 
+    def test_an_unchanged_page(self):
+        """AddressSanitizer says at the end of this suite if anything of it is left over."""
+        page = ask(self.server, "GET", "/")
+        self.assertEqual((page.status, page.type), (200, "text/html"))
+        again = ask(self.server, "GET", "/", None, {"If-None-Match": page.headers["ETag"]})
+        self.assertEqual((again.status, again.body, again.headers["ETag"]), (304, b"", page.headers["ETag"]))
+
 
 class TestHeaders(ProtocolCase):
     """Header fields too large, and the request's id."""
