@@ -1,14 +1,18 @@
-"""Behind nginx: streams arrive event by event, although it buffers what it passes on by default."""
+"""Behind nginx: streams arrive event by event, although it buffers what it passes on by default, and both read the same
+requests out of whatever bytes a client sends."""
+import collections
 import http.client
 import json
 import pathlib
+import re
 import shutil
 import socket
 import subprocess
 import tempfile
 import unittest
 
-from support import ENDLESS, JSON, PATIENCE_S, ServerCase, wait_until
+from support import ENDLESS, JSON, PATIENCE_S, ServerCase, raw_request, wait_until
+from test_smuggling import BAD_CHUNKS, BODY, CHUNKED, CHUNKS, CODINGS, COUNT, HEADS, HUGE, LENGTH, LENGTHS, SMUGGLED
 
 NGINX = shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/sbin")
 SETTINGS = """
@@ -18,7 +22,15 @@ pid {folder}/pid;
 error_log {folder}/error.log;
 events {{ worker_connections 64; }}
 http {{
-    access_log off;
+    log_format passed "$http_x_request_id $upstream_status";
+    access_log {folder}/access.log passed;
+    client_body_timeout 1;
+    client_header_timeout 1;
+    keepalive_timeout 1;
+    upstream backend {{
+        server 127.0.0.1:{backend};
+        keepalive 1;
+    }}
     client_body_temp_path {folder}/body;
     proxy_temp_path {folder}/proxy;
     fastcgi_temp_path {folder}/fastcgi;
@@ -27,8 +39,9 @@ http {{
     server {{
         listen 127.0.0.1:{port};
         location / {{
-            proxy_pass http://127.0.0.1:{backend};
+            proxy_pass http://backend;
             proxy_http_version 1.1;
+            proxy_set_header Connection "";
         }}
     }}
 }}
@@ -46,13 +59,12 @@ def is_open(port):
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-class TestNginx(ServerCase):
-    """One worker, so that a picture that never ends is surely under way."""
-    flags = ("--workers", 1)
+class NginxCase(ServerCase):
 
     def setUp(self):
         folder = pathlib.Path(tempfile.mkdtemp())
         self.addCleanup(shutil.rmtree, folder, ignore_errors=True)
+        self.access = folder / "access.log"
         self.port = free_port()
         settings = folder / "nginx.conf"
         settings.write_text(SETTINGS.format(folder=folder, port=self.port,
@@ -61,6 +73,11 @@ class TestNginx(ServerCase):
         self.addCleanup(nginx.wait, PATIENCE_S)
         self.addCleanup(nginx.terminate)
         wait_until(lambda: is_open(self.port), "nginx")
+
+
+class TestStreams(NginxCase):
+    """One worker, so that a picture that never ends is surely under way."""
+    flags = ("--workers", 1)
 
     def open_stream(self, body):
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)
@@ -84,6 +101,66 @@ class TestNginx(ServerCase):
         stream.close()
         connection.close()
         self.server.wait_for_pictures(0)
+
+
+class TestSmuggling(NginxCase):
+    """nginx sends everything over one kept connection, on which a smuggled request would show: the server would see it,
+    nginx would not, and whoever comes next would get its answer."""
+
+    def forms(self):
+        """Requests that are hard to read, each with one after it, or in it, or with a body that never ends."""
+        def post(*fields, body):
+            return raw_request(b"POST", b"/v1/generate", b"Content-Type: application/json", *fields, body=body)
+
+        inside = b"0\r\n\r\n" + SMUGGLED
+        yield from (post(coding, LENGTH, body=CHUNKS + SMUGGLED) for coding, _ in CODINGS)
+        yield from (post(coding, b"Content-Length: %d" % len(inside), body=inside) for coding, _ in CODINGS)
+        yield from (post(b"Content-Length: " + length % COUNT if b"%" in length else b"Content-Length: " + length,
+                         body=BODY + SMUGGLED) for length in [*LENGTHS, *HUGE])
+        yield post(LENGTH, b"Content-Length: 0", body=BODY + SMUGGLED)
+        yield post(b"Content-Length: 0", LENGTH, body=BODY + SMUGGLED)
+        yield post(b"Transfer-Encoding: chunked", LENGTH, body=inside)
+        yield post(b"Connection: Content-Length", LENGTH, body=BODY + SMUGGLED)
+        yield from (head + SMUGGLED for head, _ in HEADS)
+        yield from (post(b"Transfer-Encoding: chunked", body=chunks + SMUGGLED) for chunks in CHUNKED)
+        yield from (post(b"Transfer-Encoding: chunked", body=chunks % (COUNT, BODY) + SMUGGLED) for chunks in BAD_CHUNKS)
+
+    def send(self, message):
+        """Everything the client sends, and nothing it is answered, which may be anything."""
+        with socket.create_connection(("127.0.0.1", self.port), PATIENCE_S) as client:
+            try:
+                client.sendall(message)
+                while client.recv(65536):
+                    pass
+            except ConnectionError:
+                pass
+
+    def passed(self):
+        """How often nginx has passed on a request of each id."""
+        lines = (line.rsplit(" ", 1) for line in self.access.read_text(errors="replace").splitlines())
+        return collections.Counter(name for name, status in lines if status != "-")
+
+    def taken(self):
+        """How often the server has taken one up."""
+        return collections.Counter(match.group(1) for line in list(self.server.lines)
+                                   if (match := re.search(r"event=request id=(\S+)", line)))
+
+    def test_both_read_the_same(self):
+        forms = list(self.forms())
+        for i, form in enumerate(forms):
+            self.send(form)
+            for name in (f"a{i}", f"b{i}"):
+                connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)
+                connection.request("GET", "/v1/models", headers={"X-Request-Id": name, "Connection": "close"})
+                answer = connection.getresponse()
+                self.assertEqual((answer.status, answer.headers["X-Request-Id"]), (200, name), form)
+                self.assertEqual(json.loads(answer.read())["object"], "list", form)
+                connection.close()
+        last = f"b{len(forms) - 1}"
+        wait_until(lambda: self.taken()[last] and self.passed()[last], "the logs")
+        self.assertGreater(self.passed()["smuggled"], 0)  # some are plain pipelines, to nginx as to the server
+        self.assertEqual(self.taken()["smuggled"], self.passed()["smuggled"])
+        self.assertEqual(self.taken().total(), self.passed().total())
 
 
 if __name__ == "__main__":
