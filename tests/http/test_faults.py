@@ -85,11 +85,12 @@ class TestWorkers(unittest.TestCase):
         self.assertIn(why, server.wait_for_log("event=stopped"))
 
     def stuck(self, server, clients):
-        """A worker for each of the clients that has their picture and stands still."""
+        """A worker for each of the clients that has their picture and stands still: one by one, or one worker might
+        have both."""
         self.file.write_text("wait")
-        for client, headers in clients:
+        for count, (client, headers) in enumerate(clients, 1):
             client.send("POST", "/v1/generate", QUICK, {**JSON, **headers})
-        wait_until(lambda: server.metrics()["workers_dead"] == len(clients), "dead workers")
+            wait_until(lambda count=count: server.metrics()["workers_dead"] == count, "dead workers")
 
     def test_draining_finishes_what_the_others_have(self):
         server = self.start()
