@@ -96,7 +96,7 @@ class TestWorkers(unittest.TestCase):
         server = self.start()
         with Client(server) as stuck, Client(server) as lucky:
             self.stuck(server, [(stuck, {})])
-            lucky.send("POST", "/v1/generate", {**QUICK, "format": "png", "steps": 64, "n": 4}, JSON)
+            lucky.send("POST", "/v1/generate", {**QUICK, "format": "png", "steps": 256, "n": 4}, JSON)
             server.wait_for_pictures(5)
             server.signal()
             self.assertEqual(lucky.receive().status, 200)
