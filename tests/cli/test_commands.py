@@ -1,4 +1,5 @@
 """How the command line is called, and how it answers to being called wrongly."""
+import json
 import pathlib
 import sys
 import tempfile
@@ -96,6 +97,26 @@ class TestInfo(unittest.TestCase):
         result = run_program(COMMAND, "info", "--model", TINY.with_name("tiny-pr-32.safetensors"))
         self.assertIn("none (unconditional)", result.stdout)
         self.assertIn("skip loss   not measured", result.stdout)
+
+
+class TestBench(unittest.TestCase):
+
+    def figure(self, *options):
+        result = run_program(COMMAND, "bench", "--model", TINY, "--batch", 2, "--threads", 1, "--seconds", 0.01,
+                             *options)
+        self.assertEqual((result.returncode, result.stderr), (0, ""))
+        return json.loads(result.stdout)
+
+    def test_one_figure(self):
+        self.assertGreater(self.figure(), 0)
+
+    def test_one_figure_for_machines(self):
+        told = self.figure("--json", "yes")
+        self.assertEqual(set(told), {"kernels", "parameters", "load_ms", "evaluation", "peak_rss_mib"})
+        evaluation = told["evaluation"]
+        self.assertEqual((told["parameters"], evaluation["threads"], evaluation["batch"], evaluation["bricks"]),
+                         (320664, 1, 2, "111"))
+        self.assertAlmostEqual(evaluation["ms_per_picture"], evaluation["ms"] / 2, 3)
 
 
 if __name__ == "__main__":
