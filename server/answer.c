@@ -156,11 +156,12 @@ void bw_answer_result(struct bw_exchange *x, enum bw_form form, const struct bw_
 
 void bw_answer(struct bw_listener *l)
 {
+    static const struct bw_header soon = {"Retry-After", "1"}; // from another process
     const struct bw_order *o = l->order;
     struct bw_exchange *x = l->exchange;
     struct bw_image images[BW_MAX_COUNT];
     if (o->failed) {
-        bw_exchange_refuse(x, o->problem, &o->err, NULL);
+        bw_exchange_refuse(x, o->problem, &o->err, o->lost ? &soon : NULL);
         return;
     }
     struct bw_generation result = bw_order_result(o, images);

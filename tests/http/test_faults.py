@@ -9,7 +9,7 @@ import tempfile
 import time
 import unittest
 
-from jobs import JobCase
+from jobs import JobCase, Stream
 from support import BUILD, ENDLESS, JSON, QUICK, ROOT, SERVER, TINY, Client, Server, ask, run_program, wait_until
 
 STALLED = "urn:brickwork:problem:stalled"
@@ -78,6 +78,7 @@ class TestWorkers(unittest.TestCase):
 
     def lost(self, response):
         self.assertEqual((response.status, response.json()["type"]), (503, STALLED), response.body)
+        self.assertEqual(response.headers["Retry-After"], "1")
         self.assertEqual(response.json()["detail"], "the service stops, and the worker that had this is dead")
 
     def ended(self, server, why):
@@ -123,11 +124,9 @@ class TestWorkers(unittest.TestCase):
         self.file.write_text("wait")
         self.assertEqual(ask(server, "PUT", "/v1/jobs/a", QUICK).status, 201)
         server.wait_for_running()
-        with Client(server) as client:
-            client.send("GET", "/v1/jobs/a/events")
-            wait_until(lambda: server.metrics()["streams"] == 1, "a stream")
-            server.signal()
-            self.assertNotIn(b"event: completed", client.receive().body)
+        stream = Stream(server, "GET", "/v1/jobs/a/events")
+        server.signal()
+        self.assertNotIn("completed", [name for _, name, _ in stream.rest()])  # it goes on at the next process
         self.ended(server, "a worker is dead, and what it had is lost")
         server = self.start("--jobs", jobs)
         self.addCleanup(server.stop)
