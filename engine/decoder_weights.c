@@ -28,8 +28,6 @@ struct conversion {
     int outputs, inputs, pixels;      // of each tensor: [outputs, inputs, pixels]
     bool enlarge;                     // for the picture twice as large
     void *to;
-    const struct bw_tensor *bad_in; // holds element `bad`, which is not finite; NULL: none does
-    size_t bad;
 };
 
 struct loader {
@@ -61,14 +59,6 @@ static bool is_shape(const struct bw_tensor *t, int dims, const int64_t *shape)
     return true;
 }
 
-static void describe_shape(char text[96], int dims, const int64_t *shape)
-{
-    int at = snprintf(text, 96, "[");
-    for (int i = 0; i < dims && at < 90; i++)
-        at += snprintf(text + at, 96 - (size_t)at, "%s%lld", i ? "," : "", (long long)shape[i]);
-    snprintf(text + (at < 94 ? at : 94), 2, "]");
-}
-
 /* The tensor, checked; NULL and a code if it is not what is wanted. */
 static const struct bw_tensor *want(struct loader *l, const char *prefix, const char *end, int dims,
                                     const int64_t *shape)
@@ -85,11 +75,7 @@ static const struct bw_tensor *want(struct loader *l, const char *prefix, const 
         return NULL;
     }
     if (!is_shape(t, dims, shape)) {
-        char have[96], wanted[96];
-        describe_shape(have, t->dims, t->shape);
-        describe_shape(wanted, dims, shape);
-        l->code = bw_err_set(l->err, BW_ESYNTAX, "tensor \"%s\": shape is %s, the decoder wants %s",
-                             t->name, have, wanted);
+        l->code = bw_loading_refuse_shape(t, dims, shape, "decoder", l->err);
         return NULL;
     }
     if (!l->filling)
@@ -356,37 +342,19 @@ static void pack(const struct conversion *c, const float *floats, float *turned)
 }
 
 /* One of l->conversions, as bw_loading_run() wants it. */
-static bool convert(void *context, int task, float *floats)
+static bool convert(void *context, int task, float *floats, struct bw_loading_fault *fault)
 {
     const struct loader *l = context;
-    struct conversion *c = &l->conversions[task];
+    const struct conversion *c = &l->conversions[task];
     size_t count = c->from[0]->count;
     float *out = c->kernels ? floats : c->to;
     for (int i = 0; i < c->parts; i++) {
-        if (!bw_loading_floats(l->st, c->from[i], out + (size_t)i * count))
+        if (!bw_loading_floats(l->st, c->from[i], out + (size_t)i * count, fault))
             return false;
-        size_t bad = bw_loading_bad(out + (size_t)i * count, count);
-        if (bad < count && !c->bad_in) {
-            c->bad_in = c->from[i];
-            c->bad = bad;
-        }
     }
-    if (!c->bad_in && c->kernels)
+    if (!fault->tensor && c->kernels)
         pack(c, out, floats + l->most_floats);
     return true;
-}
-
-static int fill_weights(struct loader *l)
-{
-    l->code = bw_loading_run(l->st, l->conversion_count, 2 * l->most_floats, convert, l,
-                             l->decoder->digest, l->err);
-    for (int i = 0; !l->code && i < l->conversion_count; i++) {
-        const struct conversion *c = &l->conversions[i];
-        if (c->bad_in)
-            l->code = bw_err_set(l->err, BW_ESYNTAX, "tensor \"%s\": element %zu is not finite",
-                                 c->bad_in->name, c->bad);
-    }
-    return l->code;
 }
 
 int bw_decoder_read(struct bw_decoder **decoder, const struct bw_safetensors *st,
@@ -406,7 +374,8 @@ int bw_decoder_read(struct bw_decoder **decoder, const struct bw_safetensors *st
     if (!code)
         code = plan_weights(&loader);
     if (!code)
-        code = fill_weights(&loader);
+        code = bw_loading_run(st, loader.conversion_count, 2 * loader.most_floats, convert, &loader,
+                              d->digest, err);
     free(loader.conversions);
     free(loader.used);
     if (code)

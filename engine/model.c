@@ -24,7 +24,6 @@ struct conversion {
     struct packing packing;
     int outputs, inputs;
     void *to;
-    size_t bad; // index of the first element that is not finite; from->count: there is none
 };
 
 struct loader {
@@ -39,14 +38,6 @@ struct loader {
     struct bw_err *err;
 };
 
-static void describe_shape(char text[96], int dims, const int64_t *shape)
-{
-    int at = snprintf(text, 96, "[");
-    for (int i = 0; i < dims && at < 90; i++)
-        at += snprintf(text + at, 96 - (size_t)at, "%s%lld", i ? "," : "", (long long)shape[i]);
-    snprintf(text + (at < 94 ? at : 94), 2, "]");
-}
-
 static int check_tensor(struct loader *l, const char *name, int dims, const int64_t *shape)
 {
     const struct bw_tensor *t = bw_safetensors_find(l->st, name);
@@ -54,13 +45,8 @@ static int check_tensor(struct loader *l, const char *name, int dims, const int6
         return bw_err_set(l->err, BW_ESYNTAX, "tensor \"%s\" is missing", name);
     if (t->dtype == BW_U8)
         return bw_err_set(l->err, BW_ESYNTAX, "tensor \"%s\": dtype is not a float", name);
-    if (t->dims != dims || memcmp(t->shape, shape, (size_t)dims * sizeof *shape)) {
-        char have[96], want[96];
-        describe_shape(have, t->dims, t->shape);
-        describe_shape(want, dims, shape);
-        return bw_err_set(l->err, BW_ESYNTAX, "tensor \"%s\": shape is %s, the network wants %s",
-                          name, have, want);
-    }
+    if (t->dims != dims || memcmp(t->shape, shape, (size_t)dims * sizeof *shape))
+        return bw_loading_refuse_shape(t, dims, shape, "network", l->err);
     l->used[t - l->st->tensors] = true;
     l->model->parameter_count += t->count;
     if (t->count > l->most_floats)
@@ -260,30 +246,16 @@ static int plan_weights(struct loader *l)
 }
 
 /* One of l->conversions, as bw_loading_run() wants it. */
-static bool convert(void *context, int task, float *floats)
+static bool convert(void *context, int task, float *floats, struct bw_loading_fault *fault)
 {
     const struct loader *l = context;
-    struct conversion *c = &l->conversions[task];
+    const struct conversion *c = &l->conversions[task];
     float *out = c->packing.pack ? floats : c->to;
-    if (!bw_loading_floats(l->st, c->from, out))
+    if (!bw_loading_floats(l->st, c->from, out, fault))
         return false;
-    c->bad = bw_loading_bad(out, c->from->count);
-    if (c->bad == c->from->count && c->packing.pack)
+    if (!fault->tensor && c->packing.pack)
         c->packing.pack(c->outputs, c->inputs, out, c->to);
     return true;
-}
-
-static int fill_weights(struct loader *l)
-{
-    l->code = bw_loading_run(l->st, l->conversion_count, l->most_floats, convert, l,
-                             l->model->digest, l->err);
-    for (int i = 0; !l->code && i < l->conversion_count; i++) {
-        const struct conversion *c = &l->conversions[i];
-        if (c->bad < c->from->count)
-            l->code = bw_err_set(l->err, BW_ESYNTAX, "tensor \"%s\": element %zu is not finite",
-                                 c->from->name, c->bad);
-    }
-    return l->code;
 }
 
 static void copy_metadata(const struct bw_safetensors *st, const char *key, char *out, size_t room)
@@ -310,7 +282,8 @@ int bw_model_read(struct bw_model **model, const struct bw_safetensors *st,
     if (!code)
         code = plan_weights(&loader);
     if (!code)
-        code = fill_weights(&loader);
+        code = bw_loading_run(st, loader.conversion_count, loader.most_floats, convert, &loader,
+                              m->digest, err);
     free(loader.conversions);
     free(loader.used);
     if (code) {
