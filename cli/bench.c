@@ -336,7 +336,7 @@ struct decoding {
 static void decode(void *context)
 {
     struct decoding *d = context;
-    bw_decode(d->decoder, d->team, d->latent, d->side, d->side, d->rgb, &d->err);
+    bw_decode(d->decoder, d->team, d->latent, d->side, d->side, d->rgb, NULL, &d->err);
 }
 
 /* A picture of the model's own size, as a share of the limit like an evaluation. */
@@ -432,12 +432,13 @@ static int run_one(struct bench *b, struct bw_err *err)
     int code = bw_denoiser_new(&denoiser, b->model, b->threads, err);
     if (code)
         return code;
-    struct evaluation e =
-        make_evaluation(b, denoiser, b->batch, bw_arch_full_mask(&b->model->arch));
-    if (b->json)
+    if (b->json) {
         code = figure_of_one(b, denoiser, err);
-    else
+    } else {
+        struct evaluation e =
+            make_evaluation(b, denoiser, b->batch, bw_arch_full_mask(&b->model->arch));
         bw_buf_addf(&b->out, "%.4f\n", median_ms(b, evaluate, &e));
+    }
     bw_denoiser_free(denoiser);
     return code;
 }

@@ -3,6 +3,7 @@
 #ifndef BW_CLI_COMMANDS_H
 #define BW_CLI_COMMANDS_H
 
+#include "base/buf.h"
 #include "base/err.h"
 #include "engine/decoder.h"
 #include "engine/model.h"
@@ -32,6 +33,9 @@ int bw_cmd_load(struct bw_model **model, const char *path, enum bw_precision pre
  * those of bw_companion_path() and bw_companion_load(). */
 int bw_cmd_load_decoder(struct bw_decoder **decoder, const struct bw_model *model, const char *path,
                         struct bw_err *err);
+
+/* Write a file, whole or with BW_EIO. */
+int bw_cmd_write(const char *path, const struct bw_buf *bytes, struct bw_err *err);
 
 /* Print the error and turn it into an exit status: values the user chose are usage, the rest
  * failure. */

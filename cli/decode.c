@@ -95,8 +95,6 @@ static int read_recorded(struct decode *d, struct bw_err *err)
 static int check(struct decode *d, size_t count, struct bw_err *err)
 {
     int code = read_recorded(d, err);
-    if (!code)
-        code = bw_decode_floats(d->decoder, d->team, d->latent, d->width, d->height, d->image, err);
     if (code)
         return code;
     double most = 0, squares = 0, size = 0;
@@ -117,12 +115,8 @@ static int write_png(const struct decode *d, struct bw_err *err)
     struct bw_encoding encoding = {.format = BW_FORMAT_PNG, .quality = 90};
     int code = bw_image_encode(d->rgb, BW_DECODER_SCALE * d->width, BW_DECODER_SCALE * d->height,
                                &encoding, &png, err);
-    FILE *file = code ? NULL : fopen(d->out_path, "wb");
-    if (!code) {
-        bool ok = file && fwrite(png.data, 1, png.length_bytes, file) == png.length_bytes;
-        if ((file && fclose(file)) || !ok)
-            code = bw_err_set(err, BW_EIO, "%s: cannot be written", d->out_path);
-    }
+    if (!code)
+        code = bw_cmd_write(d->out_path, &png, err);
     bw_buf_release(&png);
     return code;
 }
@@ -146,7 +140,8 @@ static int decode(struct decode *d, struct bw_err *err)
     if (!d->rgb || !d->image || !d->recorded)
         return bw_err_set(err, BW_ENOMEM, "out of memory");
     double began_ms = bw_now_ms();
-    code = bw_decode(d->decoder, d->team, d->latent, d->width, d->height, d->rgb, err);
+    code = bw_decode(d->decoder, d->team, d->latent, d->width, d->height, d->rgb,
+                     d->check_path ? d->image : NULL, err);
     double took_ms = bw_now_ms() - began_ms;
     if (!code)
         code = write_png(d, err);

@@ -12,7 +12,6 @@
 #include "engine/sampler.h"
 #include "image/encode.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -156,15 +155,6 @@ static int draw_pictures(struct session *s, struct bw_err *err)
     return code;
 }
 
-static int write_file(const char *path, const struct bw_buf *bytes, struct bw_err *err)
-{
-    FILE *file = fopen(path, "wb");
-    bool ok = file && fwrite(bytes->data, 1, bytes->length_bytes, file) == bytes->length_bytes;
-    if (file && fclose(file))
-        ok = false;
-    return ok ? BW_OK : bw_err_set(err, BW_EIO, "%s: cannot be written: %s", path, strerror(errno));
-}
-
 static int encode(const struct session *s, int i, struct bw_buf *out, struct bw_err *err)
 {
     const struct bw_request *r = &s->request;
@@ -193,7 +183,7 @@ static int write_picture(const struct session *s, int i, struct bw_err *err)
     struct bw_buf bytes = {0};
     int code = encode(s, i, &bytes, err);
     if (!code)
-        code = write_file(path, &bytes, err);
+        code = bw_cmd_write(path, &bytes, err);
     if (!code)
         printf("%s\n", path);
     bw_buf_release(&bytes);

@@ -4,6 +4,7 @@
 #include "cli/commands.h"
 #include "engine/companion.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -73,6 +74,15 @@ int bw_cmd_load_decoder(struct bw_decoder **decoder, const struct bw_model *mode
         return BW_OK;
     int code = bw_companion_path(beside, path, &model->arch, err);
     return code ? code : bw_companion_load(decoder, beside, &model->arch, model->kernels, err);
+}
+
+int bw_cmd_write(const char *path, const struct bw_buf *bytes, struct bw_err *err)
+{
+    FILE *file = fopen(path, "wb");
+    bool ok = file && fwrite(bytes->data, 1, bytes->length_bytes, file) == bytes->length_bytes;
+    if (file && fclose(file))
+        ok = false;
+    return ok ? BW_OK : bw_err_set(err, BW_EIO, "%s: cannot be written: %s", path, strerror(errno));
 }
 
 int bw_cmd_failed(const struct bw_err *err)

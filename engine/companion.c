@@ -63,7 +63,7 @@ int bw_companion_picture(const struct bw_decoder *decoder, struct bw_team *team,
 {
     if (decoder)
         return bw_decode(decoder, team, bw_sampler_result(sampler), sampler->plan.width,
-                         sampler->plan.height, rgb, err);
+                         sampler->plan.height, rgb, NULL, err);
     bw_sampler_bytes(sampler, rgb);
     return BW_OK;
 }

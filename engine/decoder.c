@@ -55,8 +55,8 @@ struct job {
     const struct bw_decoder *decoder;
     struct bw_team *team; // NULL: the walk measures
     const float *latent;  // [4, height, width]
-    unsigned char *rgb;   // [8*height, 8*width, RGB]; NULL: floats are wanted
-    float *image;         // the same as floats
+    unsigned char *rgb;   // [8*height, 8*width, RGB]
+    float *image;         // the same as floats; either may be NULL
     struct needs needs;
     double flops;
 
@@ -67,14 +67,14 @@ struct job {
     float *affine; // [2, channels] factors and offsets of the norm at hand
 };
 
-static void at_least(size_t *need, size_t bytes)
-{
-    *need = *need > bytes ? *need : bytes;
-}
-
 static size_t larger(size_t a, size_t b)
 {
     return a > b ? a : b;
+}
+
+static void at_least(size_t *need, size_t bytes)
+{
+    *need = larger(*need, bytes);
 }
 
 static int smaller(int a, int b)
@@ -538,33 +538,22 @@ size_t bw_decoder_bytes(const struct bw_decoder *decoder, int threads, int width
     return arena.used_bytes;
 }
 
-/* The picture goes where the job says. */
-static int decode(struct job job, struct bw_team *team, int width, int height, struct bw_err *err)
+int bw_decode(const struct bw_decoder *decoder, struct bw_team *team, const float *latent,
+              int width, int height, unsigned char *rgb, float *image, struct bw_err *err)
 {
-    struct bw_arena arena = {0};
     assert(width > 0 && height > 0);
-    walk(&job, width, height);
+    struct job job = measure(decoder, width, height);
+    struct bw_arena arena = {0};
     carve(&arena, &job, bw_team_threads(team));
     int code = bw_arena_reserve(&arena, err);
     if (code)
         return code;
     carve(&arena, &job, bw_team_threads(team));
     job.team = team;
+    job.latent = latent;
+    job.rgb = rgb;
+    job.image = image;
     walk(&job, width, height);
     bw_arena_release(&arena);
     return BW_OK;
-}
-
-int bw_decode(const struct bw_decoder *decoder, struct bw_team *team, const float *latent,
-              int width, int height, unsigned char *rgb, struct bw_err *err)
-{
-    return decode((struct job){.decoder = decoder, .latent = latent, .rgb = rgb}, team, width,
-                  height, err);
-}
-
-int bw_decode_floats(const struct bw_decoder *decoder, struct bw_team *team, const float *latent,
-                     int width, int height, float *image, struct bw_err *err)
-{
-    return decode((struct job){.decoder = decoder, .latent = latent, .image = image}, team, width,
-                  height, err);
 }

@@ -48,14 +48,11 @@ double bw_decoder_flops(const struct bw_decoder *decoder, int width, int height)
 /* Memory bw_decode() allocates for a latent picture of that size with a team of so many threads. */
 size_t bw_decoder_bytes(const struct bw_decoder *decoder, int threads, int width, int height);
 
-/* rgb[8*height, 8*width, 3] from latent[4, height, width]: floor(clamp(127.5 x + 128)) of what the
- * network says. The result depends on the latent alone, bit for bit, whatever the team. Several
- * calls at once need a team each. BW_ENOMEM; rgb is then untouched. */
+/* rgb[8*height, 8*width, 3] and image, the same as floats, from latent[4, height, width]. Bytes are
+ * floor(clamp(127.5 x + 128)) of what the network says, which is what `image` holds; either may be
+ * NULL. The result depends on the latent alone, bit for bit, whatever the team. Several calls at
+ * once need a team each. BW_ENOMEM; both are then untouched. */
 int bw_decode(const struct bw_decoder *decoder, struct bw_team *team, const float *latent,
-              int width, int height, unsigned char *rgb, struct bw_err *err);
-
-/* The same as what the network says, image[8*height, 8*width, 3], for comparison with others. */
-int bw_decode_floats(const struct bw_decoder *decoder, struct bw_team *team, const float *latent,
-                     int width, int height, float *image, struct bw_err *err);
+              int width, int height, unsigned char *rgb, float *image, struct bw_err *err);
 
 #endif

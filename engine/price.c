@@ -283,7 +283,7 @@ static double time_decode_ms(const struct bw_decoder *decoder, struct bw_team *t
     double least_ms = -1;
     for (int i = 0; i < MOST_DECODES; i++) {
         double began_ms = bw_now_ms();
-        if (bw_decode(decoder, team, latent, side, side, rgb, NULL))
+        if (bw_decode(decoder, team, latent, side, side, rgb, NULL, NULL))
             return -1;
         double ms = bw_now_ms() - began_ms;
         least_ms = i && least_ms < ms ? least_ms : ms;

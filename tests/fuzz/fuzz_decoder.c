@@ -16,7 +16,7 @@ static void use(const struct bw_decoder *decoder)
     if (bw_decoder_flops(decoder, SIDE, 1) > 1e8)
         return;
     MUST(bw_team_new(&team, 1, NULL) == 0);
-    MUST(bw_decode(decoder, team, latent, SIDE, 1, rgb, NULL) == 0);
+    MUST(bw_decode(decoder, team, latent, SIDE, 1, rgb, NULL, NULL) == 0);
     for (size_t i = 0; i < sizeof rgb; i++)
         MUST(rgb[i] == 128);
     bw_team_free(team);

@@ -228,7 +228,7 @@ static void decode_floats(const struct bw_decoder *decoder, int threads, int wid
     struct bw_team *team;
     struct bw_err err = {0};
     if (bw_team_new(&team, threads, &err) ||
-        bw_decode_floats(decoder, team, latent, width, height, out, &err)) {
+        bw_decode(decoder, team, latent, width, height, NULL, out, &err)) {
         fprintf(stderr, "%s\n", err.message);
         abort();
     }
@@ -341,7 +341,7 @@ static void bytes_are_rounded_floats(void)
     fill_latent();
     decode_floats(decoder, 1, width, height, image);
     REQUIRE(bw_team_new(&team, 1, NULL) == BW_OK);
-    CHECK_INT(bw_decode(decoder, team, latent, width, height, rgb, NULL), BW_OK);
+    CHECK_INT(bw_decode(decoder, team, latent, width, height, rgb, NULL, NULL), BW_OK);
     for (int i = 0; i < count; i++) {
         float x = floorf(127.5f * image[i] + 128);
         int want = x < 0 ? 0 : x > 255 ? 255 : (int)x;
