@@ -344,25 +344,29 @@ static void look(struct worker *w, double since_ms, double patience_ms)
     note(w, w->still_ms > most_ms, still ? "it makes no progress" : "it goes on");
 }
 
-static double since_last_look_ms(struct bw_workers *workers, double now_ms)
+/* Look at all of them; how many get on? One whose thread has ended is dead unless it was to end. */
+static int look_at_all(struct bw_workers *workers, double now_ms, double patience_ms, bool closed)
 {
     double since_ms = workers->looked_ms > 0 ? now_ms - workers->looked_ms : 0;
+    int going = 0;
     workers->looked_ms = now_ms;
-    return since_ms;
-}
-
-void bw_workers_watch(struct bw_workers *workers, double now_ms, double patience_ms)
-{
-    double since_ms = since_last_look_ms(workers, now_ms);
     for (int i = 0; i < workers->worker_count; i++) {
         struct worker *w = &workers->workers[i];
         if (w->running && pthread_tryjoin_np(w->thread, NULL) == 0) {
             w->running = false;
-            note(w, true, "its thread has ended");
+            if (!closed)
+                note(w, true, "its thread has ended");
         }
         if (w->running)
             look(w, since_ms, patience_ms);
+        going += w->running && !w->dead;
     }
+    return going;
+}
+
+void bw_workers_watch(struct bw_workers *workers, double now_ms, double patience_ms)
+{
+    look_at_all(workers, now_ms, patience_ms, false);
 }
 
 int bw_workers_dead(const struct bw_workers *workers)
@@ -378,28 +382,12 @@ int bw_workers_stuck(const struct bw_workers *workers)
     return stuck;
 }
 
-/* Join those that end. How many are neither joined nor dead? */
-static int join(struct bw_workers *workers, double patience_ms)
-{
-    double since_ms = since_last_look_ms(workers, bw_now_ms());
-    int going = 0;
-    for (int i = 0; i < workers->worker_count; i++) {
-        struct worker *w = &workers->workers[i];
-        if (w->running && pthread_tryjoin_np(w->thread, NULL) == 0)
-            w->running = false;
-        if (w->running)
-            look(w, since_ms, patience_ms);
-        going += w->running && !w->dead;
-    }
-    return going;
-}
-
 bool bw_workers_stop(struct bw_workers *workers, double patience_ms)
 {
     if (!workers || !workers->scheduler)
         return true;
     bw_scheduler_close(workers->scheduler);
-    while (join(workers, patience_ms) > 0)
+    while (look_at_all(workers, bw_now_ms(), patience_ms, true) > 0)
         nanosleep(&(struct timespec){.tv_nsec = JOIN_TICK_MS * 1000000}, NULL);
     if (workers->dead_count)
         return false;

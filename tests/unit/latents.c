@@ -12,24 +12,10 @@ static int read_arch(struct bw_arch *arch, const char *channels, const char *dec
                      const char *digest, struct bw_err *err)
 {
     const char *lego = strcmp(channels, "4") ? LATENTS_LEGO("three", "3") : LATENTS_LEGO("l", "4");
-    json_t *header = json_pack("{s:{s:s}}", "__metadata__", "lego", lego);
-    json_t *metadata = json_object_get(header, "__metadata__");
-    if (decoder)
-        json_object_set_new(metadata, "decoder", json_string(decoder));
-    if (digest)
-        json_object_set_new(metadata, "decoder_sha256", json_string(digest));
-    char *text = json_dumps(header, 0);
-    struct bw_buf file = weights_file(text, NULL, 0);
-    struct bw_safetensors st;
-    int code = bw_safetensors_parse(&st, file.data, file.length_bytes, err);
-    if (!code) {
-        code = bw_arch_read(arch, &st, err);
-        bw_safetensors_release(&st);
-    }
-    bw_buf_release(&file);
-    json_decref(header);
-    free(text);
-    return code;
+    return weights_arch_from(
+        arch,
+        json_pack("{s:s, s:s*, s:s*}", "lego", lego, "decoder", decoder, "decoder_sha256", digest),
+        err);
 }
 
 static void what_names_a_decoder(void)

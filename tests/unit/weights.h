@@ -28,27 +28,13 @@ static inline struct bw_buf weights_file(const char *header, const void *body, s
     return file;
 }
 
-/* A file without tensors whose metadata is that network and those losses (NULL: no such entry). */
-static inline struct bw_buf weights_metadata(const char *lego, const char *losses)
+/* The architecture that a file of these metadata alone describes, which become the file's; returns
+ * bw_arch_read()'s code. */
+static inline int weights_arch_from(struct bw_arch *arch, json_t *metadata, struct bw_err *err)
 {
-    json_t *header = json_pack("{s:{s:s?}}", "__metadata__", "unused", "");
-    json_t *metadata = json_object_get(header, "__metadata__");
-    if (lego)
-        json_object_set_new(metadata, "lego", json_string(lego));
-    if (losses)
-        json_object_set_new(metadata, "lego_skip_loss", json_string(losses));
+    json_t *header = json_pack("{s:o}", "__metadata__", metadata);
     char *text = json_dumps(header, 0);
     struct bw_buf file = weights_file(text, NULL, 0);
-    free(text);
-    json_decref(header);
-    return file;
-}
-
-/* The architecture that such metadata describes; returns bw_arch_read()'s code. */
-static inline int weights_arch(struct bw_arch *arch, const char *lego, const char *losses,
-                               struct bw_err *err)
-{
-    struct bw_buf file = weights_metadata(lego, losses);
     struct bw_safetensors st;
     int code = bw_safetensors_parse(&st, file.data, file.length_bytes, err);
     if (!code) {
@@ -56,7 +42,18 @@ static inline int weights_arch(struct bw_arch *arch, const char *lego, const cha
         bw_safetensors_release(&st);
     }
     bw_buf_release(&file);
+    json_decref(header);
+    free(text);
     return code;
+}
+
+/* That of a network and those losses; NULL: no such entry. */
+static inline int weights_arch(struct bw_arch *arch, const char *lego, const char *losses,
+                               struct bw_err *err)
+{
+    return weights_arch_from(
+        arch, json_pack("{s:s, s:s*, s:s*}", "unused", "", "lego", lego, "lego_skip_loss", losses),
+        err);
 }
 
 /* The architecture of a model file; aborts if it cannot be read. */
