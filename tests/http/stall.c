@@ -1,5 +1,6 @@
 /* Preloaded into a server by a test: the thread that writes a JPEG stands still as long as the file
- * that the environment variable STALL names is there, or ends if "end" is what it holds. */
+ * that the environment variable STALL names is there, or ends if "end" is what it holds. "wait" in
+ * it becomes "stands" then. */
 #include <dlfcn.h>
 #include <stdio.h> // jpeglib.h wants it first
 
@@ -13,9 +14,13 @@ void jpeg_start_compress(j_compress_ptr jpeg, boolean whole)
 {
     void (*real)(j_compress_ptr, boolean);
     *(void **)&real = dlsym(RTLD_NEXT, "jpeg_start_compress");
-    for (FILE *file; (file = fopen(getenv("STALL"), "r"));) {
+    for (FILE *file; (file = fopen(getenv("STALL"), "r+"));) {
         char what[8] = "";
         char *read = fgets(what, sizeof what, file);
+        if (read && strcmp(what, "wait") == 0) {
+            rewind(file);
+            fputs("stands", file);
+        }
         fclose(file);
         if (read && strcmp(what, "end") == 0)
             pthread_exit(NULL);

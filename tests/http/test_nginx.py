@@ -11,8 +11,8 @@ import subprocess
 import tempfile
 import unittest
 
-from support import ENDLESS, JSON, PATIENCE_S, ServerCase, raw_request, wait_until
-from test_smuggling import BAD_CHUNKS, BODY, CHUNKED, CHUNKS, CODINGS, COUNT, HEADS, HUGE, LENGTH, LENGTHS, SMUGGLED
+from support import ENDLESS, JSON, PATIENCE_S, ServerCase, wait_until
+from test_smuggling import BAD_CHUNKS, BODY, CHUNKED, CHUNKS, CODINGS, COUNT, HEADS, HUGE, LENGTH, LENGTHS, SMUGGLED, post
 
 NGINX = shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/sbin")
 SETTINGS = """
@@ -109,21 +109,18 @@ class TestSmuggling(NginxCase):
 
     def forms(self):
         """Requests that are hard to read, each with one after it, or in it, or with a body that never ends."""
-        def post(*fields, body):
-            return raw_request(b"POST", b"/v1/generate", b"Content-Type: application/json", *fields, body=body)
-
         inside = b"0\r\n\r\n" + SMUGGLED
-        yield from (post(coding, LENGTH, body=CHUNKS + SMUGGLED) for coding, _ in CODINGS)
-        yield from (post(coding, b"Content-Length: %d" % len(inside), body=inside) for coding, _ in CODINGS)
-        yield from (post(b"Content-Length: " + length % COUNT if b"%" in length else b"Content-Length: " + length,
-                         body=BODY + SMUGGLED) for length in [*LENGTHS, *HUGE])
-        yield post(LENGTH, b"Content-Length: 0", body=BODY + SMUGGLED)
-        yield post(b"Content-Length: 0", LENGTH, body=BODY + SMUGGLED)
-        yield post(b"Transfer-Encoding: chunked", LENGTH, body=inside)
-        yield post(b"Connection: Content-Length", LENGTH, body=BODY + SMUGGLED)
+        lengths = [*(length % COUNT for length in LENGTHS), *HUGE]
+        chunked = [*CHUNKED, *(chunks % (COUNT, BODY) for chunks in BAD_CHUNKS)]
+        yield from (post(coding + b"\r\n" + LENGTH, CHUNKS + SMUGGLED) for coding, _ in CODINGS)
+        yield from (post(coding + b"\r\nContent-Length: %d" % len(inside), inside) for coding, _ in CODINGS)
+        yield from (post(b"Content-Length: " + length, BODY + SMUGGLED) for length in lengths)
+        yield post(LENGTH + b"\r\nContent-Length: 0", BODY + SMUGGLED)
+        yield post(b"Content-Length: 0\r\n" + LENGTH, BODY + SMUGGLED)
+        yield post(b"Transfer-Encoding: chunked\r\n" + LENGTH, inside)
+        yield post(b"Connection: Content-Length\r\n" + LENGTH, BODY + SMUGGLED)
         yield from (head + SMUGGLED for head, _ in HEADS)
-        yield from (post(b"Transfer-Encoding: chunked", body=chunks + SMUGGLED) for chunks in CHUNKED)
-        yield from (post(b"Transfer-Encoding: chunked", body=chunks % (COUNT, BODY) + SMUGGLED) for chunks in BAD_CHUNKS)
+        yield from (post(b"Transfer-Encoding: chunked", chunks + SMUGGLED) for chunks in chunked)
 
     def send(self, message):
         """Everything the client sends, and nothing it is answered, which may be anything."""
