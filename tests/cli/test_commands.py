@@ -118,6 +118,13 @@ class TestBench(unittest.TestCase):
                          (320664, 1, 2, "111"))
         self.assertAlmostEqual(evaluation["ms_per_picture"], evaluation["ms"] / 2, 3)
 
+    def test_memory_is_its_own(self):
+        """Not that of the process that has started it."""
+        ours = bytearray(500 << 20)
+        ours[::4096] = bytes(len(ours[::4096]) * [1])
+        self.assertLess(0, self.figure("--json", "yes")["peak_rss_mib"])
+        self.assertLess(self.figure("--json", "yes")["peak_rss_mib"], 400)
+
 
 if __name__ == "__main__":
     unittest.main()
