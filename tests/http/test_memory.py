@@ -4,6 +4,7 @@ A start ends in a clean refusal. A request ends in its answer, in a problem, or 
 closed; the one after it is answered as ever, and no block of memory is left over.
 """
 import http.client
+import itertools
 import json
 import os
 import pathlib
@@ -158,8 +159,16 @@ CASES = {
 }
 
 
-class TestRequests(unittest.TestCase):
-    """Against one server, whose memory is watched all the time."""
+# name: what is asked of a job, one after the other
+LIVES = {
+    "followed": (("PUT", "", QUICK), ("GET", "/events", None), ("GET", "", None), ("GET", "/images/0", None),
+                 ("DELETE", "", None)),
+    "deleted at once": (("PUT", "", QUICK), ("DELETE", "", None)),
+}
+
+
+class Watched(unittest.TestCase):
+    """One server, whose memory is watched all the time."""
 
     @classmethod
     def setUpClass(cls):
@@ -194,11 +203,15 @@ class TestRequests(unittest.TestCase):
         except (http.client.HTTPException, OSError):
             return None
 
+    def tidy(self):
+        """What has to be done after act() for nothing to be left over."""
+
     def in_turn(self, act, check, count):
         """Let every allocation of act() fail in turn; check(outcome) accepts what it returns."""
         wanted = ask(self.server, "POST", "/v1/generate", QUICK).body
         for _ in range(3):
             act()
+            self.tidy()
         blocks = self.quiet_blocks()
         for number in range(1, MOST):
             self.scarce.arm(number, count)
@@ -207,6 +220,7 @@ class TestRequests(unittest.TestCase):
             self.scarce.relax()
             self.assertIsNone(self.server.process.poll(), (number, culprit, self.server.lines[-3:]))
             with self.subTest(number=number, culprit=culprit):
+                self.tidy()
                 self.assertEqual(ask(self.server, "POST", "/v1/generate", QUICK).body, wanted)
                 self.assertEqual(self.settled(blocks), {}, "left over")
                 if refused:
@@ -216,6 +230,10 @@ class TestRequests(unittest.TestCase):
             if not refused:
                 return
         self.fail("it takes too many allocations")
+
+
+class TestRequests(Watched):
+    """Each alone."""
 
     def requests(self, count):
         for name, (question, essence) in CASES.items():
@@ -241,6 +259,62 @@ class TestRequests(unittest.TestCase):
     def test_requests_and_from_there_on(self):
         """Until the request is over there is no memory any more."""
         self.requests(ENDLESSLY)
+
+
+class TestJobs(Watched):
+    """From the PUT of a job to its DELETE, each asked whether or not the one before was answered."""
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.numbers = itertools.count()
+        cls.picture = ask(cls.server, "POST", "/v1/generate", QUICK).body
+
+    def live(self, *questions):
+        """Ask these of a new job; the answers, None for one that did not come."""
+        self.job = f"/v1/jobs/{next(self.numbers)}"
+        return [self.attempt(lambda: ask(self.server, method, self.job + part, body))
+                for method, part, body in questions]
+
+    def tidy(self):
+        """With memory again, what is left of the job comes to its end."""
+        def over():
+            answer = ask(self.server, "GET", self.job)
+            return answer.status != 200 or "finished" in answer.json()
+        wait_until(over, "the end of the job")
+        answer = ask(self.server, "GET", self.job)
+        if answer.status == 200:
+            self.accept_end(answer.json())
+            self.assertEqual(ask(self.server, "DELETE", self.job).status, 204)
+        else:
+            self.assertIn(answer.status, (404, 410), answer.body)
+
+    def accept_end(self, state):
+        """It has its picture, or says that the service failed."""
+        if state["status"] == "completed":
+            self.assertEqual(ask(self.server, "GET", state["images"][0]["url"]).body, self.picture)
+        else:
+            self.assertEqual((state["status"], state["problem"]["status"]), ("failed", 500))
+
+    def accept_answers(self, answers):
+        for answer in answers:
+            if answer is None or answer.status in (200, 201, 204):
+                continue
+            self.assertEqual(answer.type, "application/problem+json")
+            self.assertIn((answer.status, answer.json()["type"].split(":")[-1]), {
+                (404, "unknown-job"), (409, "not-ready"), (409, "conflict"), (410, "gone"), (500, "internal")})
+
+    def lives(self, count):
+        for name, questions in LIVES.items():
+            with self.subTest(name):
+                self.in_turn(lambda questions=questions: self.live(*questions), self.accept_answers, count)
+        self.assertEqual([name for name in os.listdir(self.folder.name) if name.startswith("record-")], [])
+
+    def test_lives(self):
+        self.lives(1)
+
+    def test_lives_and_from_there_on(self):
+        self.lives(ENDLESSLY)
 
 
 class TestLatents(unittest.TestCase):
