@@ -15,7 +15,7 @@ static const struct {
     [BW_PROBLEM_UNKNOWN_JOB] = {404, "unknown-job", "There is no such job"},
     [BW_PROBLEM_METHOD] = {405, "method-not-allowed", "This path does not take this method"},
     [BW_PROBLEM_NOT_ACCEPTABLE] = {406, "not-acceptable", "No acceptable form of the result"},
-    [BW_PROBLEM_CONFLICT] = {409, "conflict", "This id stands for another request"},
+    [BW_PROBLEM_CONFLICT] = {409, "conflict", "The job of this id does not fit the request"},
     [BW_PROBLEM_NOT_READY] = {409, "not-ready", "There is no result yet"},
     [BW_PROBLEM_CANCELLED] = {409, "cancelled", "The work was cancelled"},
     [BW_PROBLEM_GONE] = {410, "gone", "The result is no longer kept"},
