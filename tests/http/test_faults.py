@@ -11,6 +11,7 @@ import unittest
 
 from jobs import JobCase, Stream
 from support import BUILD, ENDLESS, JSON, QUICK, ROOT, SERVER, TINY, Client, Server, ask, run_program, wait_until
+from test_webhooks import WebhookCase
 
 STALLED = "urn:brickwork:problem:stalled"
 
@@ -263,13 +264,8 @@ class TestDisk(JobCase):
             self.assertRegex(result.stderr, r"jobs(/lock)?: Permission denied")
 
 
-class TestDescriptors(unittest.TestCase):
+class TestDescriptors(WebhookCase):
     """A server that may open no more: new clients wait, and nothing else happens."""
-
-    def start(self, *flags):
-        server = Server(*flags)
-        self.addCleanup(server.stop)
-        return server
 
     def limit(self, server, count):
         hard = resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE)[1]
@@ -288,7 +284,7 @@ class TestDescriptors(unittest.TestCase):
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def test_clients_wait(self):
-        server = self.start()
+        server = self.start("")
         picture = ask(server, "POST", "/v1/generate", QUICK).body
         limit = self.used(server) + 4
         self.limit(server, limit)
@@ -313,7 +309,7 @@ class TestDescriptors(unittest.TestCase):
     def test_jobs_are_refused(self):
         """Their directory cannot be written to then; as with a full disk."""
         folder = self.enterContext(tempfile.TemporaryDirectory())
-        server = self.start("--jobs", folder)
+        server = self.start("", "--jobs", folder)
         with Client(server) as client:
             self.assertEqual(client.ask("PUT", "/v1/jobs/a", QUICK).status, 201)
             wait_until(lambda: "finished" in client.ask("GET", "/v1/jobs/a").json(), "the end of a")
@@ -324,6 +320,18 @@ class TestDescriptors(unittest.TestCase):
             self.assertEqual(client.ask("POST", "/v1/generate", QUICK).status, 200)
             self.limit(server, 1024)
             self.assertEqual(client.ask("PUT", "/v1/jobs/b", QUICK).status, 201)
+
+    def test_webhooks_wait(self):
+        """They cannot be sent then, and are sent again."""
+        receiver = self.receiver()
+        server = self.start(f"127.0.0.1:{receiver.port}")
+        with Client(server) as client:
+            self.assertEqual(client.ask("GET", "/livez").status, 200)
+            self.no_more(server)
+            self.assertEqual(client.ask("PUT", "/v1/jobs/a", {**QUICK, "webhook": receiver.url}).status, 201)
+            self.assertIn("attempts=1", server.wait_for_log("event=webhook-failed"))
+            self.limit(server, 1024)
+            self.assertIn(b'"status":"completed"', receiver.next()[2])
 
 
 if __name__ == "__main__":
