@@ -62,30 +62,41 @@ static void join_trace(struct bw_exchange *x)
     bw_exchange_add_header(x, "traceparent", own);
 }
 
-/* May the page that asks see the answer? True if that was the question and has been answered. */
-static bool cross_origins(const struct bw_gate *gate, struct bw_exchange *x)
+/* For Access-Control-Allow-Origin: NULL if a page that asks, if it is one, may not see the answer.
+ */
+static const char *allowed_origin(const struct bw_gate *gate, const struct bw_exchange *x)
 {
-    static const struct bw_header preflight[] = {
+    const char *origin = bw_exchange_header(x, "Origin");
+    return origin ? bw_cors_allow(gate->config->cors_origins, origin) : NULL;
+}
+
+/* Does a browser merely want to know what a page may ask? */
+static bool is_preflight(const struct bw_gate *gate, const struct bw_exchange *x)
+{
+    return strcmp(bw_exchange_method(x), "OPTIONS") == 0 &&
+           bw_exchange_header(x, "Access-Control-Request-Method") && allowed_origin(gate, x);
+}
+
+static void cross_origins(const struct bw_gate *gate, struct bw_exchange *x)
+{
+    const char *allowed = allowed_origin(gate, x);
+    if (*gate->config->cors_origins)
+        bw_exchange_add_header(x, "Vary", "Origin");
+    if (allowed)
+        bw_exchange_add_header(x, "Access-Control-Allow-Origin", allowed);
+    if (allowed && !is_preflight(gate, x))
+        bw_exchange_add_header(x, "Access-Control-Expose-Headers", BW_CORS_EXPOSED);
+}
+
+static void answer_preflight(struct bw_exchange *x)
+{
+    static const struct bw_header headers[] = {
         {"Access-Control-Allow-Methods", BW_CORS_METHODS},
         {"Access-Control-Allow-Headers", BW_CORS_HEADERS},
         {"Access-Control-Max-Age", PREFLIGHT_SECONDS},
         {NULL, NULL},
     };
-    const char *list = gate->config->cors_origins, *origin = bw_exchange_header(x, "Origin");
-    if (!*list)
-        return false;
-    bw_exchange_add_header(x, "Vary", "Origin");
-    const char *allowed = origin ? bw_cors_allow(list, origin) : NULL;
-    if (!allowed)
-        return false;
-    bw_exchange_add_header(x, "Access-Control-Allow-Origin", allowed);
-    if (strcmp(bw_exchange_method(x), "OPTIONS") == 0 &&
-        bw_exchange_header(x, "Access-Control-Request-Method")) {
-        bw_exchange_respond(x, 204, preflight, NULL, 0);
-        return true;
-    }
-    bw_exchange_add_header(x, "Access-Control-Expose-Headers", BW_CORS_EXPOSED);
-    return false;
+    bw_exchange_respond(x, 204, headers, NULL, 0);
 }
 
 /* The key in an Authorization field (RFC 6750), or NULL if there is none in it. */
@@ -147,12 +158,19 @@ static bool admit_key(struct bw_gate *gate, struct bw_exchange *x)
     return caller->counted;
 }
 
-bool bw_gate_admit(struct bw_gate *gate, struct bw_exchange *x, bool open)
+void bw_gate_greet(const struct bw_gate *gate, struct bw_exchange *x)
 {
     find_address(gate, x);
     join_trace(x);
-    if (cross_origins(gate, x))
+    cross_origins(gate, x);
+}
+
+bool bw_gate_admit(struct bw_gate *gate, struct bw_exchange *x, bool open)
+{
+    if (is_preflight(gate, x)) {
+        answer_preflight(x);
         return false;
+    }
     return open || !*gate->config->keys_file || admit_key(gate, x);
 }
 

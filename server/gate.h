@@ -26,8 +26,12 @@ void bw_gate_release(struct bw_gate *gate);
 /* Read the file of keys again, if there is one. On failure the keys stay as they are. */
 int bw_gate_reload(struct bw_gate *gate, struct bw_err *err);
 
-/* Let the exchange in: its caller is known from now on. False if it was answered: a preflight, a
- * key that is missing or wrong, a quota used up. `open` paths want no key. */
+/* Find out where the exchange comes from, and add what every answer says: the trace, and whether a
+ * page from elsewhere may see it. Also for requests that nobody understands. */
+void bw_gate_greet(const struct bw_gate *gate, struct bw_exchange *x);
+
+/* Let an exchange in that was greeted: its caller is known from now on. False if it was answered: a
+ * preflight, a key that is missing or wrong, a quota used up. `open` paths want no key. */
 bool bw_gate_admit(struct bw_gate *gate, struct bw_exchange *x, bool open);
 
 /* To be told of every exchange that is over, let in or not. */

@@ -44,9 +44,7 @@ struct bw_http {
     struct bw_watch *watch;
     struct bw_timer *timeout, *sweep;
     struct bw_http_limits limits;
-    bw_http_handler *handler;
-    bw_http_observer *observer;
-    void *context;
+    struct bw_http_calls calls;
     struct bw_connections connections;
     bool running; // inside MHD_run()
     bool ending;  // nothing may rest any more: the daemon must not stop under suspended connections
@@ -288,9 +286,17 @@ static enum MHD_Result send_response(struct bw_exchange *x)
     return result;
 }
 
+static void greet(struct bw_exchange *x)
+{
+    const struct bw_http_calls *calls = &x->http->calls;
+    if (calls->greet)
+        calls->greet(calls->context, x);
+}
+
 static enum MHD_Result send_refusal(struct bw_exchange *x)
 {
     struct bw_err err = {0};
+    greet(x);
     bw_err_set(&err, BW_ESYNTAX, "%s", x->refusal_reason);
     bw_exchange_refuse(x, x->refusal, &err, NULL);
     return send_response(x);
@@ -322,7 +328,8 @@ static void wait_for_news(struct bw_exchange *x)
 static enum MHD_Result handle(struct bw_exchange *x)
 {
     x->handled = true;
-    x->http->handler(x->http->context, x);
+    greet(x);
+    x->http->calls.handle(x->http->calls.context, x);
     if (x->response || x->lost)
         return send_response(x);
     wait_for_news(x);
@@ -391,7 +398,7 @@ static void on_completed(void *context, struct MHD_Connection *mhd, void **slot,
     x->done.caller = &x->caller;
     x->done.received_bytes = x->body.length_bytes + x->dropped_bytes;
     x->done.duration_ms = bw_now_ms() - x->started_ms;
-    http->observer(http->context, &x->done);
+    http->calls.observe(http->calls.context, &x->done);
     bw_buf_release(&x->query);
     bw_buf_release(&x->extra);
     bw_buf_release(&x->body);
@@ -693,19 +700,15 @@ static int start(struct bw_http *http, int listen_fd, struct bw_err *err)
 }
 
 int bw_http_new(struct bw_http **out, struct bw_loop *loop, int listen_fd,
-                const struct bw_http_limits *limits, bw_http_handler *handler,
-                bw_http_observer *observer, void *context, struct bw_err *err)
+                const struct bw_http_limits *limits, const struct bw_http_calls *calls,
+                struct bw_err *err)
 {
     struct bw_http *http = calloc(1, sizeof *http);
     if (!http) {
         close(listen_fd);
         return bw_err_set(err, BW_ENOMEM, "out of memory");
     }
-    *http = (struct bw_http){.loop = loop,
-                             .limits = *limits,
-                             .handler = handler,
-                             .observer = observer,
-                             .context = context};
+    *http = (struct bw_http){.loop = loop, .limits = *limits, .calls = *calls};
     bw_connections_init(&http->connections, limits->connections, limits->request_timeout_ms);
     int code = start(http, listen_fd, err);
     if (code) {

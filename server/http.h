@@ -60,10 +60,18 @@ struct bw_http_done {
 
 typedef void bw_http_observer(void *context, const struct bw_http_done *done);
 
+struct bw_http_calls {
+    void *context;
+    bw_http_handler *greet; // NULL: nobody. Before every answer, also where a request cannot be
+                            // understood and reaches no handler; may add fields to the answer
+    bw_http_handler *handle;
+    bw_http_observer *observe; // when it is over
+};
+
 /* Serve on a listening socket, which passes to the returned object. BW_ENOMEM, BW_EIO. */
 int bw_http_new(struct bw_http **http, struct bw_loop *loop, int listen_fd,
-                const struct bw_http_limits *limits, bw_http_handler *handler,
-                bw_http_observer *observer, void *context, struct bw_err *err);
+                const struct bw_http_limits *limits, const struct bw_http_calls *calls,
+                struct bw_err *err);
 
 /* Close every connection; those waiting for an answer are told that their client left. */
 void bw_http_free(struct bw_http *http);

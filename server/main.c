@@ -290,15 +290,17 @@ static int start_http(struct server *s, char address[BW_ADDRESS_CHARS],
         return code;
     bw_listen_address(sockets->main, address);
     bool exposed = !bw_listen_is_local(sockets->main) && !*s->config.keys_file;
-    code = bw_http_new(&service->http, service->loop, sockets->main, &limits, bw_routes_handle,
-                       bw_routes_observe, service, err);
+    const struct bw_http_calls calls = {service, bw_routes_greet, bw_routes_handle,
+                                        bw_routes_observe};
+    code = bw_http_new(&service->http, service->loop, sockets->main, &limits, &calls, err);
     if (!code && (*s->config.admin_listen || sockets->admin >= 0)) {
         code = open_socket(&sockets->admin, s->config.admin_listen, err);
         if (code)
             return code;
         bw_listen_address(sockets->admin, admin);
-        code = bw_http_new(&service->admin, service->loop, sockets->admin, &limits,
-                           bw_routes_handle_admin, bw_routes_observe, service, err);
+        const struct bw_http_calls fewer = {service, NULL, bw_routes_handle_admin,
+                                            bw_routes_observe};
+        code = bw_http_new(&service->admin, service->loop, sockets->admin, &limits, &fewer, err);
     }
     if (!code && exposed)
         bw_log_message(BW_LOG_WARN, "open-access",

@@ -242,6 +242,12 @@ static void answer(struct bw_service *service, struct bw_exchange *x, bool admin
     }
 }
 
+void bw_routes_greet(void *context, struct bw_exchange *x)
+{
+    struct bw_service *service = context;
+    bw_gate_greet(&service->gate, x);
+}
+
 void bw_routes_handle(void *service, struct bw_exchange *x)
 {
     answer(service, x, false);

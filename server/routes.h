@@ -4,7 +4,9 @@
 
 #include "server/service.h"
 
-/* Answer an exchange; `service` is a struct bw_service. Fits bw_http_new(). */
+/* For bw_http_new(); `service` is a struct bw_service. Say in the answer to come what every answer
+ * says, and answer. */
+void bw_routes_greet(void *service, struct bw_exchange *exchange);
 void bw_routes_handle(void *service, struct bw_exchange *exchange);
 
 /* Does a path fit a pattern such as "/v1/jobs/{id}"? What stands in braces is one segment, not

@@ -360,6 +360,27 @@ class TestOrigins(AccessCase):
         response = ask(server, "OPTIONS", "/v1/models", headers={"Origin": ORIGIN})  # no preflight
         self.problem(response, 405, "method-not-allowed")
 
+    def test_nobody_understands(self):
+        """What never reaches a handler says the same as other answers, and is logged like them."""
+        server = self.start("--cors-origins", ORIGIN, "--trusted-proxies", "127.0.0.1", "--max-body-bytes", "4096")
+        trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+        fields = {"Origin": ORIGIN, "traceparent": f"00-{trace}-00f067aa0ba902b7-01", "X-Forwarded-For": "192.0.2.7"}
+        for path, body, more, status, slug in (
+                ("/v1/generate", {"prompt": 5000 * "x"}, {}, 413, "body-too-large"),
+                ("/v1/generate", b"", {"Content-Length": "99999999"}, 413, "body-too-large"),
+                ("/" + 3000 * "x", QUICK, {}, 414, "path-too-long"),
+                ("/v1/generate", QUICK, {"X-Other": 9000 * "x"}, 431, "headers-too-large"),
+                ("/v1/%2", QUICK, {}, 400, "malformed")):
+            with self.subTest(status=status, slug=slug):
+                response = ask(server, "POST", path, body, {**JSON, **fields, **more})
+                self.problem(response, status, slug)
+                self.assertEqual(self.of_cors(response), {
+                    "Vary": "Origin", "Access-Control-Allow-Origin": ORIGIN,
+                    "Access-Control-Expose-Headers": self.EXPOSED})
+                self.assertRegex(response.headers["traceparent"], f"^00-{trace}-")
+                line = server.wait_for_log(f"event=request id={response.headers['X-Request-Id']} ")
+                self.assertIn(f" peer=192.0.2.7 trace={trace} ", line)
+
     def test_any(self):
         server = self.start("--cors-origins", "*")
         response = self.preflight(server, "null")
