@@ -19,6 +19,7 @@ import unittest
 
 import latents
 from jobs import parse
+from redis_server import Redis
 from scarce import ALL, ENDLESSLY, PROGRAM, Scarce
 from support import JSON, PATIENCE_S, QUICK, SANITIZED, SERVER, TINY, Client, Server, ask, environment, wait_until
 
@@ -169,15 +170,20 @@ LIVES = {
 
 class Watched(unittest.TestCase):
     """One server, whose memory is watched all the time."""
+    only, stride = ALL, 1  # whose allocations fail, and which: every one, every second, ...
 
     @classmethod
     def setUpClass(cls):
         cls.scarce = Scarce()
         cls.addClassCleanup(cls.scarce.close)
-        cls.folder = tempfile.TemporaryDirectory()
-        cls.addClassCleanup(cls.folder.cleanup)
-        cls.server = Server("--threads", 2, "--jobs", cls.folder.name, env=cls.scarce.environment)
+        cls.server = Server("--threads", 2, "--jobs", cls.store(), env=cls.scarce.environment)
         cls.addClassCleanup(cls.server.stop)
+
+    @classmethod
+    def store(cls):
+        """Where jobs are kept."""
+        cls.folder = cls.enterClassContext(tempfile.TemporaryDirectory())
+        return cls.folder
 
     def settled(self, blocks):
         """Wait until no more than these blocks are in use; what is left over otherwise."""
@@ -213,8 +219,8 @@ class Watched(unittest.TestCase):
             act()
             self.tidy()
         blocks = self.quiet_blocks()
-        for number in range(1, MOST):
-            self.scarce.arm(number, count)
+        for number in range(1, MOST, self.stride):
+            self.scarce.arm(number, count, self.only)
             outcome = self.attempt(act)
             refused, culprit = self.scarce.refused(), self.scarce.culprit()
             self.scarce.relax()
@@ -261,8 +267,9 @@ class TestRequests(Watched):
         self.requests(ENDLESSLY)
 
 
-class TestJobs(Watched):
+class Lives(Watched):
     """From the PUT of a job to its DELETE, each asked whether or not the one before was answered."""
+    refusals = {(404, "unknown-job"), (409, "not-ready"), (409, "conflict"), (410, "gone"), (500, "internal")}
 
     @classmethod
     def setUpClass(cls):
@@ -280,7 +287,7 @@ class TestJobs(Watched):
         """With memory again, what is left of the job comes to its end."""
         def over():
             answer = ask(self.server, "GET", self.job)
-            return answer.status != 200 or "finished" in answer.json()
+            return answer.status in (404, 410) or "finished" in answer.json()
         wait_until(over, "the end of the job")
         answer = ask(self.server, "GET", self.job)
         if answer.status == 200:
@@ -301,20 +308,41 @@ class TestJobs(Watched):
             if answer is None or answer.status in (200, 201, 204):
                 continue
             self.assertEqual(answer.type, "application/problem+json")
-            self.assertIn((answer.status, answer.json()["type"].split(":")[-1]), {
-                (404, "unknown-job"), (409, "not-ready"), (409, "conflict"), (410, "gone"), (500, "internal")})
+            self.assertIn((answer.status, answer.json()["type"].split(":")[-1]), self.refusals)
 
     def lives(self, count):
         for name, questions in LIVES.items():
             with self.subTest(name):
                 self.in_turn(lambda questions=questions: self.live(*questions), self.accept_answers, count)
-        self.assertEqual([name for name in os.listdir(self.folder.name) if name.startswith("record-")], [])
+
+
+class TestJobs(Lives):
+    """In a directory, in which nothing is left."""
+
+    def tearDown(self):
+        self.assertEqual([name for name in os.listdir(self.folder) if name.startswith("record-")], [])
 
     def test_lives(self):
         self.lives(1)
 
     def test_lives_and_from_there_on(self):
         self.lives(ENDLESSLY)
+
+
+class TestFleet(Lives):
+    """In a Redis. Not hiredis's own allocations: it reads and writes what it could not allocate."""
+    only, stride = PROGRAM, 11
+    refusals = Lives.refusals | {(503, "store-unreachable")}
+
+    @classmethod
+    def store(cls):
+        redis = Redis().start()
+        cls.addClassCleanup(redis.stop)
+        return redis.url()
+
+    def test_lives(self):
+        self.server.wait_for_log("event=redis-up")
+        self.lives(1)
 
 
 class TestLatents(unittest.TestCase):
