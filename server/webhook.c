@@ -103,6 +103,8 @@ static void take_out(struct bw_webhook *w, struct message *m)
 
 /* ---- URLs ---- */
 
+static const char no_memory[] = "out of memory";
+
 /* Why this is no URL to call, or NULL; then with its host and what the list says of it. */
 static const char *read_url(const struct bw_webhook *w, const char *url, char host[HOST_CHARS],
                             enum bw_allowed *allowed)
@@ -113,17 +115,22 @@ static const char *read_url(const struct bw_webhook *w, const char *url, char ho
     int64_t number = 0;
     CURLUcode code = parsed ? curl_url_set(parsed, CURLUPART_URL, url, CURLU_DISALLOW_USER)
                             : CURLUE_OUT_OF_MEMORY;
+    code = code ? code : curl_url_get(parsed, CURLUPART_SCHEME, &scheme, 0);
+    code = code ? code : curl_url_get(parsed, CURLUPART_HOST, &name, 0);
     if (strlen(url) >= BW_WEBHOOK_URL_CHARS)
         wrong = "too long";
+    else if (code == CURLUE_OUT_OF_MEMORY)
+        wrong = no_memory;
     else if (code == CURLUE_USER_NOT_ALLOWED)
         wrong = "a URL with a user name is not allowed";
-    else if (code || curl_url_get(parsed, CURLUPART_SCHEME, &scheme, 0) ||
-             curl_url_get(parsed, CURLUPART_HOST, &name, 0) || strlen(name) >= HOST_CHARS)
+    else if (code || strlen(name) >= HOST_CHARS)
         wrong = "not a URL";
     else if (strcmp(scheme, "http") && strcmp(scheme, "https"))
         wrong = "neither http nor https";
-    else if (curl_url_get(parsed, CURLUPART_PORT, &port, CURLU_DEFAULT_PORT) ||
-             !bw_text_to_int(port, 1, 65535, &number))
+    else if ((code = curl_url_get(parsed, CURLUPART_PORT, &port, CURLU_DEFAULT_PORT)) ==
+             CURLUE_OUT_OF_MEMORY)
+        wrong = no_memory;
+    else if (code || !bw_text_to_int(port, 1, 65535, &number))
         wrong = "not a port";
     else if (!(*allowed = bw_allow_find(w->allow, name, (int)number)))
         wrong = "not one of the hosts that the operator allows";
@@ -142,6 +149,8 @@ int bw_webhook_check(const struct bw_webhook *webhook, const char *url, struct b
     enum bw_allowed allowed;
     const char *wrong = webhook ? read_url(webhook, url, host, &allowed)
                                 : "the operator has not switched on webhooks";
+    if (wrong == no_memory)
+        return bw_err_set(err, BW_ENOMEM, "%s", wrong);
     return wrong ? bw_err_set_field(err, BW_ERANGE, "/webhook", "%s", wrong) : BW_OK;
 }
 
@@ -353,6 +362,8 @@ void bw_webhook_send(struct bw_webhook *w, const char *url, const char *event, c
 {
     char digest[BW_DIGEST_CHARS];
     struct message *m = w ? calloc(1, sizeof *m) : NULL, *dropped = NULL;
+    if (w && !m)
+        note(w, &(struct message){0}, BW_DROPPED, no_memory);
     if (!m)
         return;
     bw_digest(event, strlen(event), digest);
@@ -363,7 +374,7 @@ void bw_webhook_send(struct bw_webhook *w, const char *url, const char *event, c
     m->due_ms = bw_now_ms();
     const char *wrong = read_url(w, url, m->host, &m->allowed);
     if (wrong || !m->body) {
-        note(w, m, BW_DROPPED, wrong ? wrong : "out of memory");
+        note(w, m, BW_DROPPED, wrong ? wrong : no_memory);
         free_message(m);
         return;
     }

@@ -37,7 +37,8 @@ int bw_webhook_new(struct bw_webhook **webhook, const struct bw_webhook_settings
 /* Try what is due for at most that long, drop the rest and stop. NULL is allowed. */
 void bw_webhook_free(struct bw_webhook *webhook, int most_ms);
 
-/* May this URL be told? BW_ERANGE with field "/webhook" if not, or if `webhook` is NULL. */
+/* May this URL be told? BW_ERANGE with field "/webhook" if not, or if `webhook` is NULL; BW_ENOMEM.
+ */
 int bw_webhook_check(const struct bw_webhook *webhook, const char *url, struct bw_err *err);
 
 /* Send a JSON text to a URL that was allowed. `event` is any text that names what happened and

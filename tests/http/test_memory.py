@@ -3,11 +3,13 @@
 A start ends in a clean refusal. A request ends in its answer, in a problem, or with its connection
 closed; the one after it is answered as ever, and no block of memory is left over.
 """
+import contextlib
 import http.client
 import itertools
 import json
 import os
 import pathlib
+import queue
 import re
 import shutil
 import signal
@@ -22,6 +24,7 @@ from jobs import parse
 from redis_server import Redis
 from scarce import ALL, ENDLESSLY, PROGRAM, Scarce
 from support import JSON, PATIENCE_S, QUICK, SANITIZED, SERVER, TINY, Client, Server, ask, environment, wait_until
+from test_webhooks import Receiver
 
 MOST = 3000  # allocations that a request may take before the test gives up
 SETTLE_S = 10
@@ -176,14 +179,13 @@ class Watched(unittest.TestCase):
     def setUpClass(cls):
         cls.scarce = Scarce()
         cls.addClassCleanup(cls.scarce.close)
-        cls.server = Server("--threads", 2, "--jobs", cls.store(), env=cls.scarce.environment)
+        cls.server = Server("--threads", 2, *cls.flags(), env=cls.scarce.environment)
         cls.addClassCleanup(cls.server.stop)
 
     @classmethod
-    def store(cls):
-        """Where jobs are kept."""
+    def flags(cls):
         cls.folder = cls.enterClassContext(tempfile.TemporaryDirectory())
-        return cls.folder
+        return "--jobs", cls.folder
 
     def settled(self, blocks):
         """Wait until no more than these blocks are in use; what is left over otherwise."""
@@ -329,16 +331,39 @@ class TestJobs(Lives):
         self.lives(ENDLESSLY)
 
 
+class TestTold(Lives):
+    """In memory, and a webhook hears of its end."""
+    stride = 5
+
+    @classmethod
+    def flags(cls):
+        cls.receiver = Receiver()
+        cls.addClassCleanup(cls.receiver.close)
+        secret = pathlib.Path(cls.enterClassContext(tempfile.TemporaryDirectory())) / "secret"
+        secret.write_text(SECRET)
+        return "--webhook-allow", f"127.0.0.1:{cls.receiver.port}", "--webhook-secret-file", secret
+
+    def live_and_hear(self):
+        """The answers; what is said later, and tried again, is part of it as long as it comes soon."""
+        answers = self.live(("PUT", "", {**QUICK, "webhook": self.receiver.url}), ("GET", "/events", None))
+        with contextlib.suppress(queue.Empty):
+            self.receiver.calls.get(timeout=0.3)
+        return answers
+
+    def test_life(self):
+        self.in_turn(self.live_and_hear, self.accept_answers, 1)
+
+
 class TestFleet(Lives):
     """In a Redis. Not hiredis's own allocations: it reads and writes what it could not allocate."""
-    only, stride = PROGRAM, 11
+    only, stride = PROGRAM, 23
     refusals = Lives.refusals | {(503, "store-unreachable")}
 
     @classmethod
-    def store(cls):
+    def flags(cls):
         redis = Redis().start()
         cls.addClassCleanup(redis.stop)
-        return redis.url()
+        return "--jobs", redis.url()
 
     def test_lives(self):
         self.server.wait_for_log("event=redis-up")
