@@ -117,19 +117,17 @@ static const char *read_url(const struct bw_webhook *w, const char *url, char ho
                             : CURLUE_OUT_OF_MEMORY;
     code = code ? code : curl_url_get(parsed, CURLUPART_SCHEME, &scheme, 0);
     code = code ? code : curl_url_get(parsed, CURLUPART_HOST, &name, 0);
+    code = code ? code : curl_url_get(parsed, CURLUPART_PORT, &port, CURLU_DEFAULT_PORT);
     if (strlen(url) >= BW_WEBHOOK_URL_CHARS)
         wrong = "too long";
     else if (code == CURLUE_OUT_OF_MEMORY)
         wrong = no_memory;
     else if (code == CURLUE_USER_NOT_ALLOWED)
         wrong = "a URL with a user name is not allowed";
-    else if (code || strlen(name) >= HOST_CHARS)
+    else if (!name || strlen(name) >= HOST_CHARS)
         wrong = "not a URL";
     else if (strcmp(scheme, "http") && strcmp(scheme, "https"))
         wrong = "neither http nor https";
-    else if ((code = curl_url_get(parsed, CURLUPART_PORT, &port, CURLU_DEFAULT_PORT)) ==
-             CURLUE_OUT_OF_MEMORY)
-        wrong = no_memory;
     else if (code || !bw_text_to_int(port, 1, 65535, &number))
         wrong = "not a port";
     else if (!(*allowed = bw_allow_find(w->allow, name, (int)number)))
