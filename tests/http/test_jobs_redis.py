@@ -231,6 +231,48 @@ class TestReplicas(FleetCase):
         self.over("yes", b)
         self.assertEqual(self.pictures("yes", b), self.made_anew(self.state("yes", b)["request"], b))
 
+    def test_clients_leave(self):
+        """Whoever follows a job or waits for it may go; the job stays."""
+        redis = self.redis()
+        a, b = self.replica(redis, *ALONE), self.replica(redis, *ALONE)
+        self.admit("one", LONG, a)
+        held, other = self.holder(a, b)
+        for server in (held, other):
+            stream = Stream(server, "GET", "/v1/jobs/one/events")
+            stream.next()
+            waiting = Client(server)
+            waiting.send("POST", "/v1/generate", LONG, keyed("one"))
+            wait_until(lambda s=server: s.metrics()["streams"] == 1, "the stream")
+            stream.client.close()
+            waiting.close()
+            wait_until(lambda s=server: s.metrics()["streams"] == 0, "nobody to follow")
+            wait_until(lambda s=server: s.metrics()["connections"] == 1, "nobody but who asks this")
+        self.assertNotIn("finished", self.state("one", other))
+        self.assertEqual(self.count("in_progress_pictures", a, b), 1)
+        self.delete("one", other)
+
+    def test_given_back(self):
+        """What a replica has asked for when it is told to stop, it leaves to another, which need not wait for its lease."""
+        redis = self.redis()
+        a, b = self.replica(redis, *ALONE), self.replica(redis, *ALONE)
+        busy = [Client(server) for server in (a, b)]
+        for server, client in zip((a, b), busy):
+            client.send("POST", "/v1/generate", {**LONG, "n": 8}, JSON)
+            server.wait_for_pictures(8)
+        self.admit("one", QUICK, b)
+        redis.process.send_signal(signal.SIGSTOP)
+        busy[0].close()
+        a.wait_for_pictures(0)
+        time.sleep(1)  # for it to ask for a job
+        a.signal()
+        wait_until(lambda: any("event=draining" in line for line in a.lines), "the drain")
+        redis.process.send_signal(signal.SIGCONT)
+        self.assertEqual(a.wait(), 0)
+        self.assertEqual(self.state("one", b)["status"], "queued")
+        busy[1].close()
+        self.over("one", b)
+        self.assertEqual(b.metrics()[CLAIMED], 0)
+
     def test_trace(self):
         """The trace of a request goes with its job, to whoever runs it."""
         redis = self.redis()
