@@ -154,6 +154,16 @@ test('a picture from the gallery brings back what made it, to the byte', async (
   await make(page);
   assert.notDeepEqual(await download(page), first);
 
+  await page.waitForFunction(() => new Promise((resolve) => { // both are stored: a reload would not wait for that
+    const opening = indexedDB.open('brickwork', 1);
+    opening.onsuccess = () => {
+      const counting = opening.result.transaction('pictures').objectStore('pictures').count();
+      counting.onsuccess = () => {
+        opening.result.close();
+        resolve(counting.result === 2);
+      };
+    };
+  }));
   await page.reload();
   await page.locator('#gallery li').nth(1).waitFor();
   await page.click('#gallery li:nth-child(2) button');
