@@ -60,6 +60,7 @@ struct bw_http_done {
 
 typedef void bw_http_observer(void *context, const struct bw_http_done *done);
 
+/* Who is called, with `context`; greet and observe once for each exchange. */
 struct bw_http_calls {
     void *context;
     bw_http_handler *greet; // NULL: nobody. Before every answer, also where a request cannot be

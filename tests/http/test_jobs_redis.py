@@ -265,7 +265,7 @@ class TestReplicas(FleetCase):
         a.wait_for_pictures(0)
         time.sleep(1)  # for it to ask for a job
         a.signal()
-        wait_until(lambda: any("event=draining" in line for line in a.lines), "the drain")
+        a.wait_for_log("event=draining")
         redis.process.send_signal(signal.SIGCONT)
         self.assertEqual(a.wait(), 0)
         self.assertEqual(self.state("one", b)["status"], "queued")
