@@ -201,6 +201,7 @@ $(BUILD)/engine/kernels/avx512.o: ISA := $(AVX512)
 $(BUILD)/engine/kernels/avx512bf16.o: ISA := $(AVX512) -mavx512bf16
 $(BUILD)/engine/kernels/avx512vnni.o: ISA := $(AVX512) -mavx512bf16 -mavx512vnni
 $(BUILD)/engine/kernels/amx.o: ISA := $(AVX512) -mavx512bf16 -mamx-tile -mamx-bf16
+$(BUILD)/engine/kernels/amxint8.o: ISA := $(AVX512) -mavx512bf16 -mamx-tile -mamx-int8
 
 # Kernels are pure functions on rows that their caller owns, and would take minutes instead of milliseconds under
 # the thread sanitizer; whoever calls them is instrumented.

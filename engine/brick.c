@@ -100,11 +100,13 @@ static struct member_scratch take_member(struct bw_arena *arena, const struct bw
     size_t bytes = (size_t)model->kernels->activation_bytes;
     size_t ends = (size_t)model->kernels->ends->activation_bytes;
     size_t wide = (size_t)larger(3, model->arch.mlp_ratio) * hidden;
+    size_t norm = rows * hidden * (ends > bytes ? ends : bytes);
+    size_t fine = bw_kernels_fine_bytes(BLOCK_ROWS, model->arch.hidden);
     int head = model->arch.hidden / model->arch.heads;
     return (struct member_scratch){
         .patches = BW_TAKE(arena, float, rows *(size_t)e->patch_inputs),
         .narrowed = bw_arena_take(arena, rows * (size_t)bw_kernels_stride(e->patch_inputs), ends),
-        .norm = bw_arena_take(arena, rows * hidden, ends > bytes ? ends : bytes),
+        .norm = bw_arena_take(arena, norm > fine ? norm : fine, 1),
         .wide = bw_arena_take(arena, rows * wide, bytes),
         .product = BW_TAKE(arena, float, rows *wide),
         .attention = bw_arena_take(arena, model->kernels->attention_bytes(e->tile_tokens, head), 1),

@@ -14,13 +14,14 @@ static const struct bw_kernels *const tables[] = {&bw_kernels_amx, &bw_kernels_a
 
 enum { TABLE_COUNT = sizeof tables / sizeof *tables };
 
-/* The CPU has AMX with bfloat16 (CPUID leaf 7, EDX bits 22 and 24), and Linux lets this process use
- * the tile registers. */
+/* The CPU has AMX with bfloat16 and bytes (CPUID leaf 7, EDX bits 22, 24 and 25), and Linux lets
+ * this process use the tile registers. */
 static bool has_amx(void)
 {
     enum { ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18 };
+    const unsigned needed = 1u << 22 | 1u << 24 | 1u << 25;
     unsigned a, b, c, d = 0;
-    bool there = __get_cpuid_count(7, 0, &a, &b, &c, &d) && d >> 22 & 1 && d >> 24 & 1;
+    bool there = __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & needed) == needed;
     return there && syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
 }
 

@@ -63,9 +63,9 @@ struct bw_pixels {
 
 /* Products of rows that come from norm(), with a hundredth of the error that rounding to bfloat16
  * brings: weights and rows are 16-bit integers, each row with a unit of its own. The contracts are
- * those of struct bw_kernels but for two things: `out` of norm() takes bw_kernels_fine_bytes() and
- * is what product() takes as `a` for as many rows, a_stride being the width; and sums are exact, so
- * that a row depends on itself alone in both. What is stored are activations of the set. */
+ * those of struct bw_kernels but for two things: `out` of norm() takes bw_kernels_fine_bytes()
+ * and is what product() takes as `a` for as many rows; and sums are exact, so that a row depends on
+ * itself alone in both, and all sets' results are the same to the bit. Activations are bfloat16. */
 struct bw_fine_kernels {
     size_t (*packed_bytes)(int outputs, int inputs);
     void (*pack)(int outputs, int inputs, const float *w, void *packed);
@@ -128,17 +128,18 @@ static inline int bw_kernels_stride(int width)
     return (width + 1) & ~1;
 }
 
-/* Rows of `width` 16-bit integers, and a float behind them for each. */
+/* At most: rows of 16-bit integers, filled up to a multiple of 64, and a float for each. */
 static inline size_t bw_kernels_fine_bytes(int rows, int width)
 {
-    return (size_t)rows * (sizeof(int16_t) * (size_t)width + sizeof(float));
+    size_t filled = (size_t)(width + 63) / 64 * 64;
+    return (size_t)rows * (sizeof(int16_t) * filled + sizeof(float));
 }
 
 /* The tables there are, from the most to the least demanding. Running one the CPU lacks is a crash.
  */
 extern const struct bw_kernels bw_kernels_amx, bw_kernels_avx512bf16, bw_kernels_avx512,
     bw_kernels_avx2, bw_kernels_portable;
-extern const struct bw_fine_kernels bw_fine_avx512vnni;
+extern const struct bw_fine_kernels bw_fine_amx, bw_fine_avx512vnni;
 
 /* "auto", "bf16", "f32". False if the text is none of them. */
 bool bw_kernels_precision(const char *text, enum bw_precision *precision);

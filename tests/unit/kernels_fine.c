@@ -96,22 +96,42 @@ static double norm_twin(const struct shape *s, int row)
     return sqrt(squares);
 }
 
+/* The j-th number of a fine row: 16 bits or, for AMX, halves of rows filled up to 64 bytes. */
+static int whole_of(const struct bw_kernels *k, const unsigned char *rows, int width, int r, int j)
+{
+    int16_t whole;
+    if (k == &bw_kernels_amx) {
+        int filled = (width + 63) / 64 * 64;
+        rows += r * 2 * filled;
+        for (int i = width; i < filled; i++)
+            CHECK_OF(rows[i] == 0 && rows[filled + i] == 0, "%s: width %d", k->name, width);
+        return (int8_t)rows[j] * 256 + rows[filled + j];
+    }
+    memcpy(&whole, rows + (r * width + j) * (int)sizeof whole, sizeof whole);
+    return whole;
+}
+
+static const unsigned char *units_behind(const struct bw_kernels *k, const unsigned char *rows,
+                                         int width, int count)
+{
+    return rows + 2 * count * (k == &bw_kernels_amx ? (width + 63) / 64 * 64 : width);
+}
+
 static void check_norm(const struct bw_kernels *k)
 {
     for (int i = 0; i < 40; i++) {
         struct shape s = {.rows = i % 9 + 1, .inputs = 32 * random_int(&seed, 1, 13), .outputs = 1};
         fill(&s);
-        const int16_t *got = run_norm(k, &s, 0, s.rows, i % 4);
+        const unsigned char *got = run_norm(k, &s, 0, s.rows, i % 4);
         for (int r = 0; r < s.rows; r++) {
             double size = norm_twin(&s, r), squares = 0;
             float unit;
-            memcpy(&unit, (const char *)(got + s.rows * s.inputs) + (size_t)r * sizeof unit,
+            memcpy(&unit, units_behind(k, got, s.inputs, s.rows) + (size_t)r * sizeof unit,
                    sizeof unit);
             CHECK_OF(unit > size / WHOLE && unit < 1.01 * size / WHOLE, "%s: unit %g of %g",
                      k->name, unit, size);
             for (int j = 0; j < s.inputs; j++) {
-                int16_t whole;
-                memcpy(&whole, got + r * s.inputs + j, sizeof whole);
+                int whole = whole_of(k, got, s.inputs, r, j);
                 double want = normed[r * s.inputs + j];
                 squares += (double)whole * whole;
                 CHECK_OF(fabs(whole * (double)unit - want) <= 0.5 * unit + 1e-6 * size,
@@ -156,6 +176,18 @@ static void check_element(const struct bw_kernels *k, const struct shape *s, int
              k->name, s->rows, s->outputs, s->inputs, s->store, r, j, got, want, within);
 }
 
+/* All sets that there are make the same of it. */
+static void check_sets(const struct shape *s)
+{
+    for (int i = 0; i < SETS; i++) {
+        if (!sets[i]->fine || !bw_kernels_runs(sets[i]))
+            continue;
+        run_product(sets[i], s, 0, s->rows, 0, again);
+        CHECK_OF(memcmp(again, result, sizeof *again * (size_t)(s->rows * s->outputs)) == 0,
+                 "%s: %dx%dx%d differs", sets[i]->name, s->rows, s->outputs, s->inputs);
+    }
+}
+
 static struct shape any_shape(void)
 {
     static int turn;
@@ -179,6 +211,7 @@ static void check_product(const struct bw_kernels *k, const struct shape *s)
     run_product(k, s, 0, s->rows, random_int(&seed, 0, 9), result);
     for (int i = 0; i < s->rows * s->outputs; i++)
         check_element(k, s, i / s->outputs, i % s->outputs, sizes[i / s->outputs]);
+    check_sets(s);
     for (int r = 0; r<s->rows; r += s->rows> 2 ? s->rows / 2 : 1) {
         run_product(k, s, r, 1, 1, again);
         CHECK_OF(memcmp(again, result + r * s->outputs, sizeof *again * (size_t)s->outputs) == 0,
