@@ -42,8 +42,8 @@ struct stream {
 /* What one thread needs for itself. */
 struct member_scratch {
     float *patches;      // [BLOCK_ROWS, most inputs*patch*patch]
-    void *narrowed;      // activations of patches
-    void *norm;          // [BLOCK_ROWS, hidden] activations, or what a fine norm makes
+    void *narrowed;      // activations of patches, or what the fine kernels make of them
+    void *norm;          // [BLOCK_ROWS, hidden] activations, or likewise
     void *wide;          // activations [BLOCK_ROWS, mlp_ratio*hidden]
     float *product;      // [BLOCK_ROWS, most outputs of a layer]
     void *attention;     // the kernels'
@@ -101,12 +101,14 @@ static struct member_scratch take_member(struct bw_arena *arena, const struct bw
     size_t ends = (size_t)model->kernels->ends->activation_bytes;
     size_t wide = (size_t)larger(3, model->arch.mlp_ratio) * hidden;
     size_t norm = rows * hidden * (ends > bytes ? ends : bytes);
-    size_t fine = bw_kernels_fine_bytes(BLOCK_ROWS, model->arch.hidden);
+    size_t narrowed = rows * (size_t)bw_kernels_stride(e->patch_inputs) * ends;
+    size_t fine[] = {bw_kernels_fine_bytes(BLOCK_ROWS, model->arch.hidden),
+                     bw_kernels_fine_bytes(BLOCK_ROWS, e->patch_inputs)};
     int head = model->arch.hidden / model->arch.heads;
     return (struct member_scratch){
         .patches = BW_TAKE(arena, float, rows *(size_t)e->patch_inputs),
-        .narrowed = bw_arena_take(arena, rows * (size_t)bw_kernels_stride(e->patch_inputs), ends),
-        .norm = bw_arena_take(arena, norm > fine ? norm : fine, 1),
+        .narrowed = bw_arena_take(arena, narrowed > fine[1] ? narrowed : fine[1], 1),
+        .norm = bw_arena_take(arena, norm > fine[0] ? norm : fine[0], 1),
         .wide = bw_arena_take(arena, rows * wide, bytes),
         .product = BW_TAKE(arena, float, rows *wide),
         .attention = bw_arena_take(arena, model->kernels->attention_bytes(e->tile_tokens, head), 1),
@@ -174,16 +176,18 @@ static struct bw_product layer_product(const struct member_scratch *m, int rows,
 }
 
 /* The product of a layer whose rows are the stream's, normalised and modulated by shift[hidden] and
- * the scale behind it. p->a is given here. */
-static void product_of_norm(const struct bw_kernels *kernels, const struct member_scratch *m,
+ * the scale behind it. p->a is given here. `end`: the layer makes pixels. */
+static void product_of_norm(const struct chunk *c, bool end, const struct member_scratch *m,
                             const struct bw_linear *layer, const float *tokens, const float *shift,
                             struct bw_product *p)
 {
+    const struct bw_kernels *kernels = end ? c->model->kernels->ends : c->model->kernels;
+    const struct bw_fine_kernels *fine = c->model->kernels->fine;
     const float *scale = shift + layer->inputs;
     p->a = m->norm;
     if (layer->fine) {
-        kernels->fine->norm(p->rows, layer->inputs, tokens, shift, scale, m->norm);
-        kernels->fine->product(p);
+        fine->norm(p->rows, layer->inputs, tokens, shift, scale, m->norm);
+        fine->product(p);
     } else {
         kernels->norm(p->rows, layer->inputs, tokens, shift, scale, m->norm);
         kernels->product(p);
@@ -198,12 +202,18 @@ static void embed(const struct chunk *c, const struct row_block *b, const struct
     const struct bw_linear *layer = &c->brick->embed;
     int hidden = c->model->arch.hidden;
     bw_cover_gather(cover, &b->pass->input, b->first, b->rows, m->patches);
-    const struct bw_kernels *kernels = c->model->kernels->ends;
-    kernels->narrow(b->rows, layer->inputs, m->patches, m->narrowed);
     struct bw_product p = layer_product(m, b->rows, layer, m->narrowed);
     p.store = BW_STORE_FLOAT;
     p.y = tokens;
-    kernels->product(&p);
+    if (layer->fine) {
+        const struct bw_fine_kernels *fine = c->model->kernels->fine;
+        fine->narrow(b->rows, layer->inputs, m->patches, m->narrowed);
+        fine->product(&p);
+    } else {
+        const struct bw_kernels *kernels = c->model->kernels->ends;
+        kernels->narrow(b->rows, layer->inputs, m->patches, m->narrowed);
+        kernels->product(&p);
+    }
     for (int i = 0; i < b->rows; i++, tokens += hidden) {
         int inside = (b->first + i) % cover->tile_tokens;
         int place = inside / cover->tokens_x * c->brick->side_tokens + inside % cover->tokens_x;
@@ -224,12 +234,11 @@ static void begin_block(const struct chunk *c, const struct row_block *b, int j,
                         const struct member_scratch *m, const struct stream *s)
 {
     bool last = j == c->brick->shape.depth;
-    const struct bw_kernels *kernels = last ? c->model->kernels->ends : c->model->kernels;
     const struct bw_linear *layer = last ? &c->brick->final : &c->brick->blocks[j].qkv;
     struct bw_product p = layer_product(m, b->rows, layer, NULL);
     p.store = last ? BW_STORE_FLOAT : BW_STORE_ACTIVATION;
     p.y = last ? (void *)s->pixels : s->qkv;
-    product_of_norm(kernels, m, layer, s->tokens, modulation_of(c, b, j), &p);
+    product_of_norm(c, last, m, layer, s->tokens, modulation_of(c, b, j), &p);
 }
 
 /* What follows attention in transformer block j: projection and MLP, each gated into the stream. */
@@ -251,7 +260,7 @@ static void finish_block(const struct chunk *c, const struct row_block *b, int j
     fc1.store = BW_STORE_ACTIVATION;
     fc1.gelu = true;
     fc1.y = m->wide;
-    product_of_norm(kernels, m, &block->fc1, s->tokens, modulation + 3 * hidden, &fc1);
+    product_of_norm(c, false, m, &block->fc1, s->tokens, modulation + 3 * hidden, &fc1);
 
     struct bw_product fc2 = layer_product(m, b->rows, &block->fc2, m->wide);
     fc2.store = BW_STORE_GATED;

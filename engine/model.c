@@ -167,23 +167,25 @@ static void load_brick(struct loader *l, int k)
     struct bw_model *m = l->model;
     struct bw_brick *b = &m->bricks[k];
     int d = m->arch.hidden, p = m->arch.bricks[k].patch, mlp = m->arch.mlp_ratio * d;
-    enum layout qkv = m->kernels->fine_is_free ? FINE : PACKED;
-    // Half of what rounding costs a picture is lost here: nothing comes after to even it out.
-    enum layout fc1 = m->kernels->fine && k + 1 == m->arch.brick_count ? FINE : qkv;
+    bool fine = m->kernels->fine != NULL;
+    // Half of what rounding costs a picture is lost in the last brick: nothing comes after to even
+    // it out.
+    bool cares = fine && (m->kernels->fine_is_free || k + 1 == m->arch.brick_count);
+    enum layout normed = cares ? FINE : PACKED;
     b->shape = m->arch.bricks[k];
     b->inputs = m->arch.channels * (k ? 2 : 1) + 2;
     b->side_tokens = b->shape.size / p;
     b->modulation_at = m->modulation_width;
-    b->embed =
-        load_layer(l, ENDS, 4, (int64_t[]){d, b->inputs, p, p}, "model.%d.x_embedder.proj", k);
+    b->embed = load_layer(l, fine && b->inputs * p * p % 32 == 0 ? FINE : ENDS, 4,
+                          (int64_t[]){d, b->inputs, p, p}, "model.%d.x_embedder.proj", k);
     struct bw_block *blocks = BW_TAKE(&m->memory, struct bw_block, (size_t)b->shape.depth);
     b->blocks = blocks;
     for (int j = 0; j < b->shape.depth && !l->code; j++) {
         struct bw_block block = {
             .modulation = LAYER(l, PACKED, 6 * d, d, "model.%d.blocks.%d.adaLN_modulation.1", k, j),
-            .qkv = LAYER(l, qkv, 3 * d, d, "model.%d.blocks.%d.attn.qkv", k, j),
+            .qkv = LAYER(l, normed, 3 * d, d, "model.%d.blocks.%d.attn.qkv", k, j),
             .proj = LAYER(l, PACKED, d, d, "model.%d.blocks.%d.attn.proj", k, j),
-            .fc1 = LAYER(l, fc1, mlp, d, "model.%d.blocks.%d.mlp.fc1", k, j),
+            .fc1 = LAYER(l, normed, mlp, d, "model.%d.blocks.%d.mlp.fc1", k, j),
             .fc2 = LAYER(l, PACKED, d, mlp, "model.%d.blocks.%d.mlp.fc2", k, j),
         };
         if (l->filling)
@@ -191,7 +193,8 @@ static void load_brick(struct loader *l, int k)
         add_strips(l, l->filling ? &blocks[j].modulation : &block.modulation, k);
     }
     b->final_modulation = LAYER(l, PACKED, 2 * d, d, "model.%d.final_layer.adaLN_modulation.1", k);
-    b->final = LAYER(l, ENDS, p * p * m->arch.channels, d, "model.%d.final_layer.linear", k);
+    b->final =
+        LAYER(l, fine ? FINE : ENDS, p * p * m->arch.channels, d, "model.%d.final_layer.linear", k);
     add_strips(l, &b->final_modulation, k);
     size_t tokens = (size_t)b->side_tokens * (size_t)b->side_tokens;
     float *positions = BW_TAKE(&m->memory, float, tokens *(size_t)d);

@@ -30,12 +30,12 @@ static inline __attribute__((always_inline)) void sum_block(enum way way, const 
                                                             struct aside *aside)
 {
     if (b->begun)
-        EACH_SUM(_tile_loadd, b->sums);
+        EACH_SUM(_tile_loadd, b, 0);
     else
         ZERO_SUMS();
     MULTIPLY(_tile_dpbf16ps, b, 0, b->w, way, aside);
     finish_rest(&aside->p, &aside->waiting);
-    EACH_SUM(_tile_stored, b->sums);
+    EACH_SUM(_tile_stored, b, 0);
 }
 
 static void product(const struct bw_product *p)

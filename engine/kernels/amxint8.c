@@ -88,18 +88,19 @@ static inline __attribute__((always_inline)) void sum_block(enum way way, const 
     MULTIPLY(_tile_dpbusd, b, low, w, way, aside);
     finish_rest(&aside->p, &aside->waiting);
     aside->waiting.rows = 0;
-    EACH_SUM(_tile_stored, b->sums + PLANE);
+    EACH_SUM(_tile_stored, b, PLANE);
     ZERO_SUMS();
     MULTIPLY(_tile_dpbuud, b, low, low_w, way, aside);
-    EACH_SUM(_tile_stored, b->sums + 2 * PLANE);
+    EACH_SUM(_tile_stored, b, 2 * PLANE);
     ZERO_SUMS();
     MULTIPLY(_tile_dpbssd, b, 0, w, way, aside);
-    EACH_SUM(_tile_stored, b->sums);
+    EACH_SUM(_tile_stored, b, 0);
 }
 
 const struct bw_fine_kernels bw_fine_amx = {
     .packed_bytes = packed_bytes,
     .pack = pack,
     .norm = norm,
+    .narrow = narrow,
     .product = product_of_tiles,
 };

@@ -66,5 +66,6 @@ const struct bw_fine_kernels bw_fine_avx512vnni = {
     .packed_bytes = packed_bytes,
     .pack = pack,
     .norm = norm,
+    .narrow = narrow,
     .product = product,
 };

@@ -61,16 +61,18 @@ struct bw_pixels {
     bool narrow;
 };
 
-/* Products of rows that come from norm(), with a hundredth of the error that rounding to bfloat16
+/* Products of rows that are known to their end, with a fifth of the error that rounding to bfloat16
  * brings: weights and rows are 16-bit integers, each row with a unit of its own. The contracts are
- * those of struct bw_kernels but for two things: `out` of norm() takes bw_kernels_fine_bytes()
- * and is what product() takes as `a` for as many rows; and sums are exact, so that a row depends on
- * itself alone in both, and all sets' results are the same to the bit. Activations are bfloat16. */
+ * those of struct bw_kernels but for two things: `out` of norm() and narrow(), whose width is a
+ * multiple of 32 here, takes bw_kernels_fine_bytes() and is what product() takes as `a` for as many
+ * rows; and sums are exact, so that a row depends on itself alone in all three, and all sets'
+ * results are the same to the bit. Activations are bfloat16. */
 struct bw_fine_kernels {
     size_t (*packed_bytes)(int outputs, int inputs);
     void (*pack)(int outputs, int inputs, const float *w, void *packed);
     void (*norm)(int rows, int width, const float *x, const float *shift, const float *scale,
                  void *out);
+    void (*narrow)(int rows, int width, const float *x, void *out);
     void (*product)(const struct bw_product *p);
 };
 
@@ -78,8 +80,8 @@ struct bw_kernels {
     const char *name;     // "amx", "avx512bf16", "avx512", "avx2" or "portable"
     int activation_bytes; // of one element
     const struct bw_kernels
-        *ends; // what embeds patches and makes pixels: float arithmetic, because rounding there
-               // is rounding of the picture itself; itself where all is float
+        *ends; // what embeds patches and makes pixels if that can't be fine: float arithmetic,
+               // because rounding there is rounding of the picture; itself where all is float
     const struct bw_fine_kernels *fine; // NULL where all is float
     bool fine_is_free;                  // as fast as product(): for all that norm() makes
 

@@ -117,29 +117,63 @@ static const unsigned char *units_behind(const struct bw_kernels *k, const unsig
     return rows + 2 * count * (k == &bw_kernels_amx ? (width + 63) / 64 * 64 : width);
 }
 
+/* Fine rows against `normed`, the r-th of which has the norm sizes[r]. */
+static void check_rows(const struct bw_kernels *k, const struct shape *s, const unsigned char *got,
+                       const double *sizes)
+{
+    for (int r = 0; r < s->rows; r++) {
+        double size = sizes[r], squares = 0;
+        float unit;
+        memcpy(&unit, units_behind(k, got, s->inputs, s->rows) + (size_t)r * sizeof unit,
+               sizeof unit);
+        CHECK_OF(unit > size / WHOLE && unit < 1.01 * size / WHOLE, "%s: unit %g of %g", k->name,
+                 unit, size);
+        for (int j = 0; j < s->inputs; j++) {
+            int whole = whole_of(k, got, s->inputs, r, j);
+            double want = normed[r * s->inputs + j];
+            squares += (double)whole * whole;
+            CHECK_OF(fabs(whole * (double)unit - want) <= 0.5 * unit + 1e-6 * size,
+                     "%s: width %d, [%d, %d] is %d of %g, not %g", k->name, s->inputs, r, j, whole,
+                     unit, want);
+        }
+        CHECK_OF(squares <= (double)WHOLE * WHOLE, "%s: a norm of %g", k->name, sqrt(squares));
+    }
+}
+
 static void check_norm(const struct bw_kernels *k)
 {
+    double sizes[MOST_ROWS];
     for (int i = 0; i < 40; i++) {
-        struct shape s = {.rows = i % 9 + 1, .inputs = 32 * random_int(&seed, 1, 13), .outputs = 1};
+        struct shape s = {
+            .rows = i % 19 + 1, .inputs = 32 * random_int(&seed, 1, 13), .outputs = 1};
         fill(&s);
-        const unsigned char *got = run_norm(k, &s, 0, s.rows, i % 4);
+        for (int r = 0; r < s.rows; r++)
+            sizes[r] = norm_twin(&s, r);
+        check_rows(k, &s, run_norm(k, &s, 0, s.rows, i % 4), sizes);
+    }
+}
+
+static void check_narrow(const struct bw_kernels *k)
+{
+    double sizes[MOST_ROWS];
+    for (int i = 0; i < 40; i++) {
+        struct shape s = {
+            .rows = i % 19 + 1, .inputs = 32 * random_int(&seed, 1, 13), .outputs = 1};
+        size_t count = (size_t)(s.rows * s.inputs), tail = (size_t)(i % 4);
+        size_t bytes = bw_kernels_fine_bytes(s.rows, s.inputs);
+        fill(&s);
         for (int r = 0; r < s.rows; r++) {
-            double size = norm_twin(&s, r), squares = 0;
-            float unit;
-            memcpy(&unit, units_behind(k, got, s.inputs, s.rows) + (size_t)r * sizeof unit,
-                   sizeof unit);
-            CHECK_OF(unit > size / WHOLE && unit < 1.01 * size / WHOLE, "%s: unit %g of %g",
-                     k->name, unit, size);
-            for (int j = 0; j < s.inputs; j++) {
-                int whole = whole_of(k, got, s.inputs, r, j);
-                double want = normed[r * s.inputs + j];
-                squares += (double)whole * whole;
-                CHECK_OF(fabs(whole * (double)unit - want) <= 0.5 * unit + 1e-6 * size,
-                         "%s: width %d, [%d, %d] is %d of %g, not %g", k->name, s.inputs, r, j,
-                         whole, unit, want);
+            double squares = 0;
+            for (int j = r * s.inputs; j < (r + 1) * s.inputs; j++) {
+                normed[j] = x[j];
+                squares += normed[j] * normed[j];
             }
-            CHECK_OF(squares <= (double)WHOLE * WHOLE, "%s: a norm of %g", k->name, sqrt(squares));
+            sizes[r] = sqrt(squares);
         }
+        void *out = area_take(&areas.a, bytes, 2 * tail, FENCE);
+        k->fine->narrow(s.rows, s.inputs, area_floats(&areas.x, count, x, (int)tail), out);
+        CHECK_OF(area_fenced(&areas.a, 1, bytes, 0), "%s: narrow %dx%d", k->name, s.rows, s.inputs);
+        check_rows(k, &s, out, sizes);
     }
 }
 
@@ -287,6 +321,7 @@ static void check_if_fine(const struct bw_kernels *k)
         each_set(check_if_fine);   \
     }
 FINE_TEST(norm)
+FINE_TEST(narrow)
 FINE_TEST(products)
 FINE_TEST(largest)
 FINE_TEST(nothing)
@@ -299,7 +334,7 @@ static void there(void)
 int main(void)
 {
     static const struct check_test tests[] = {
-        TEST(there), TEST(norm), TEST(products), TEST(largest), TEST(nothing),
+        TEST(there), TEST(norm), TEST(narrow), TEST(products), TEST(largest), TEST(nothing),
     };
     return CHECK_RUN("kernels_fine", tests);
 }
