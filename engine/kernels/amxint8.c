@@ -1,9 +1,10 @@
-/* Fine products with AMX, which multiplies bytes: a 16-bit integer is a signed high byte and an
- * unsigned low one, and a product of two of them four products of bytes. Each has an instruction,
- * and the sums' overflow, if any, is undone when they are put together: the result is the same to
- * the bit as that of 16-bit integers.
+/* Fine products with AMX, which multiplies bytes: a 16-bit integer is 256 times a high byte and a
+ * low one, both signed, and a product of two of them is three products of bytes. The fourth, of low
+ * ones, is left out: its terms have either sign and are a hundredth of what rounding brings.
  *
- * A row is its high bytes and then its low ones, both filled up with zeros; so is a panel. */
+ * A row is its high bytes and then its low ones, both filled up with zeros; so is a panel. Neither
+ * kind of sum can overflow for any width there is, so the largest number of a row may be as large
+ * as two bytes hold. */
 #include "engine/kernels/kernels.h"
 
 #include <immintrin.h>
@@ -27,14 +28,15 @@ static size_t row_bytes(int width)
 
 static inline void put_row(unsigned char *row, int width, int i, __m256i v)
 {
-    __m128i high = _mm256_cvtepi16_epi8(_mm256_srai_epi16(v, 8)), low = _mm256_cvtepi16_epi8(v);
+    __m256i rounded = _mm256_add_epi16(v, _mm256_set1_epi16(128));
+    __m128i high = _mm256_cvtepi16_epi8(_mm256_srai_epi16(rounded, 8));
+    unsigned char *at = row + half_bytes(width);
     _mm_storeu_si128((__m128i *)(row + i), high);
-    _mm_storeu_si128((__m128i *)(row + half_bytes(width) + i), low);
-    if (i + 16 == width) // a multiple of 32
-        for (size_t j = (size_t)width; j < half_bytes(width); j += 16) {
-            _mm_storeu_si128((__m128i *)(row + j), _mm_setzero_si128());
-            _mm_storeu_si128((__m128i *)(row + half_bytes(width) + j), _mm_setzero_si128());
-        }
+    _mm_storeu_si128((__m128i *)(at + i), _mm256_cvtepi16_epi8(v));
+    for (i += 16; i >= width && i < (int)half_bytes(width); i += 16) {
+        _mm_storeu_si128((__m128i *)(row + i), _mm_setzero_si128());
+        _mm_storeu_si128((__m128i *)(at + i), _mm_setzero_si128());
+    }
 }
 
 static size_t panel_bytes(int inputs)
@@ -46,21 +48,36 @@ static inline void put_weight(unsigned char *panel, int inputs, int column, int 
 {
     enum { FOUR = 4 }; // inputs of one column stand together
     unsigned char *high = panel + (i / FOUR * 16 * VECTORS + column) * FOUR + i % FOUR;
-    *high = (unsigned char)((uint16_t)v >> 8);
-    high[16 * VECTORS * half_bytes(inputs)] = (unsigned char)((uint16_t)v & 0xff);
+    *high = (unsigned char)((v + 128) >> 8);
+    high[16 * VECTORS * half_bytes(inputs)] = (unsigned char)v;
 }
 
-static inline __m512i integers_of(const float *sums)
+static inline __m512 sums_of(const float *sums)
 {
-    __m512i high = _mm512_load_si512(sums), cross = _mm512_load_si512(sums + PLANE);
-    __m512i low = _mm512_load_si512(sums + 2 * PLANE);
-    __m512i upper = _mm512_add_epi32(_mm512_slli_epi32(high, 8), cross);
-    return _mm512_add_epi32(_mm512_slli_epi32(upper, 8), low);
+    __m512 high = _mm512_cvtepi32_ps(_mm512_load_si512(sums));
+    __m512 cross = _mm512_cvtepi32_ps(_mm512_load_si512(sums + PLANE));
+    return _mm512_mul_ps(_mm512_set1_ps(256), _mm512_fmadd_ps(high, _mm512_set1_ps(256), cross));
+}
+
+static inline __m512 grow(__m512 largest, __m512 v)
+{
+    return _mm512_max_ps(largest, _mm512_abs_ps(v));
+}
+
+static inline float size_of(__m512 largest)
+{
+    return _mm512_reduce_max_ps(largest);
+}
+
+static float span(int count)
+{
+    (void)count;
+    return INT8_MAX * 256 + INT8_MAX;
 }
 
 #include "engine/kernels/fine.inc"
 
-#define SUMS    3
+#define SUMS    2
 #define WEIGHTS 2
 #define STRETCH (1 << 20) // all: there are many sums
 
@@ -84,14 +101,11 @@ static inline __attribute__((always_inline)) void sum_block(enum way way, const 
     size_t low = (size_t)b->steps * STEP_BYTES;
     const unsigned char *w = b->w, *low_w = w + b->steps * WEIGHT_STEP;
     ZERO_SUMS();
-    MULTIPLY(_tile_dpbsud, b, 0, low_w, way, aside);
-    MULTIPLY(_tile_dpbusd, b, low, w, way, aside);
+    MULTIPLY(_tile_dpbssd, b, 0, low_w, way, aside);
+    MULTIPLY(_tile_dpbssd, b, low, w, way, aside);
     finish_rest(&aside->p, &aside->waiting);
     aside->waiting.rows = 0;
     EACH_SUM(_tile_stored, b, PLANE);
-    ZERO_SUMS();
-    MULTIPLY(_tile_dpbuud, b, low, low_w, way, aside);
-    EACH_SUM(_tile_stored, b, 2 * PLANE);
     ZERO_SUMS();
     MULTIPLY(_tile_dpbssd, b, 0, w, way, aside);
     EACH_SUM(_tile_stored, b, 0);

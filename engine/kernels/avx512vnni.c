@@ -1,4 +1,8 @@
-/* Fine products with AVX512-VNNI: pairs of 16-bit integers, as fast as bfloat16. */
+/* Fine products with AVX512-VNNI: pairs of 16-bit integers, as fast as bfloat16.
+ *
+ * Rows, of numbers and of weights, get the Euclidean norm NORM. By Cauchy and Schwarz no sum of
+ * products then exceeds NORM * NORM, which 32 bits hold. Rounding moves each number by at most half
+ * of one: the norm grows by at most half the root of their count, for which room is left. */
 #include "engine/kernels/kernels.h"
 
 #include <immintrin.h>
@@ -24,9 +28,25 @@ static inline __m512i broadcast_pair(const int16_t *p)
     return _mm512_set1_epi32(pair);
 }
 
-static inline __m512i integers_of(const float *sums)
+static inline __m512 sums_of(const float *sums)
 {
-    return _mm512_load_si512(sums);
+    return _mm512_cvtepi32_ps(_mm512_load_si512(sums));
+}
+
+static inline __m512 grow(__m512 squares, __m512 v)
+{
+    return _mm512_fmadd_ps(v, v, squares);
+}
+
+static inline float size_of(__m512 squares)
+{
+    return sqrtf(_mm512_reduce_add_ps(squares));
+}
+
+static float span(int count)
+{
+    const float NORM = INT16_MAX;
+    return NORM - 1 - sqrtf((float)count) / 2;
 }
 
 static size_t row_bytes(int width)

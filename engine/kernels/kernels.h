@@ -65,8 +65,7 @@ struct bw_pixels {
  * brings: weights and rows are 16-bit integers, each row with a unit of its own. The contracts are
  * those of struct bw_kernels but for two things: `out` of norm() and narrow(), whose width is a
  * multiple of 32 here, takes bw_kernels_fine_bytes() and is what product() takes as `a` for as many
- * rows; and sums are exact, so that a row depends on itself alone in all three, and all sets'
- * results are the same to the bit. Activations are bfloat16. */
+ * rows; and a row depends on itself alone in all three. Activations are bfloat16. */
 struct bw_fine_kernels {
     size_t (*packed_bytes)(int outputs, int inputs);
     void (*pack)(int outputs, int inputs, const float *w, void *packed);
