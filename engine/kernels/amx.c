@@ -10,8 +10,10 @@ enum { QUERIES = 32, HEAD_STEP = 32 };
 #include "engine/kernels/avx512.inc"
 
 enum { TILE_INPUTS = 32 };
+#define SHARE   3
 #define SUMS    1
 #define WEIGHTS 1
+#define PASSES  1
 #define STRETCH 12
 
 static int steps_of(const struct bw_product *p)

@@ -77,8 +77,10 @@ static float span(int count)
 
 #include "engine/kernels/fine.inc"
 
+#define SHARE   2
 #define SUMS    2
 #define WEIGHTS 2
+#define PASSES  3
 #define STRETCH (1 << 20) // all: there are many sums
 
 static int steps_of(const struct bw_product *p)
@@ -93,7 +95,7 @@ static size_t stride_of(const struct bw_product *p)
 
 #include "engine/kernels/tiles.inc"
 
-_Static_assert(PLANE == (int)SUMS_OF_BLOCK, "integers_of() finds the planes of sums");
+_Static_assert(PLANE == (int)SUMS_OF_BLOCK, "sums_of() finds the planes");
 
 static inline __attribute__((always_inline)) void sum_block(enum way way, const struct block *b,
                                                             struct aside *aside)
@@ -103,11 +105,10 @@ static inline __attribute__((always_inline)) void sum_block(enum way way, const 
     ZERO_SUMS();
     MULTIPLY(_tile_dpbssd, b, 0, low_w, way, aside);
     MULTIPLY(_tile_dpbssd, b, low, w, way, aside);
-    finish_rest(&aside->p, &aside->waiting);
-    aside->waiting.rows = 0;
     EACH_SUM(_tile_stored, b, PLANE);
     ZERO_SUMS();
     MULTIPLY(_tile_dpbssd, b, 0, w, way, aside);
+    finish_rest(&aside->p, &aside->waiting);
     EACH_SUM(_tile_stored, b, 0);
 }
 
