@@ -76,26 +76,40 @@ static float coordinate(int i, int length)
     return i < length / 2 ? -1 + step * (float)i : 1 - step * (float)(length - 1 - i);
 }
 
+/* Where a patch's rows begin, and how many of their pixels stand there; the others stand at the
+ * picture's left edge. */
+static int unbroken(const struct bw_cover *c, const int at[2], int *left)
+{
+    *left = rolled(at[1], c->shift_x, c->width);
+    return c->width - *left < c->patch ? c->width - *left : c->patch;
+}
+
 /* One patch of one plane: out[patch, patch]. */
 static void gather_plane(const struct bw_cover *c, const float *plane, float scale, const int at[2],
-                         float *out)
+                         float *restrict out)
 {
-    for (int py = 0; py < c->patch; py++) {
-        const float *row =
+    int left, whole = unbroken(c, at, &left);
+    for (int py = 0; py < c->patch; py++, out += c->patch) {
+        const float *restrict row =
             plane + (size_t)rolled(at[0] + py, c->shift_y, c->height) * (size_t)c->width;
-        for (int px = 0; px < c->patch; px++)
-            *out++ = scale * row[rolled(at[1] + px, c->shift_x, c->width)];
+        for (int px = 0; px < whole; px++)
+            out[px] = scale * row[left + px];
+        for (int px = whole; px < c->patch; px++)
+            out[px] = scale * row[px - whole];
     }
 }
 
 static void gather_coordinates(const struct bw_cover *c, const int at[2], float *out)
 {
     int area = c->patch * c->patch;
+    float *x = out + area;
+    for (int px = 0; px < c->patch; px++)
+        x[px] = coordinate(rolled(at[1] + px, c->shift_x, c->width), c->width);
     for (int py = 0; py < c->patch; py++) {
         float y = coordinate(rolled(at[0] + py, c->shift_y, c->height), c->height);
-        for (int px = 0; px < c->patch; px++, out++) {
-            out[0] = y;
-            out[area] = coordinate(rolled(at[1] + px, c->shift_x, c->width), c->width);
+        for (int px = 0; px < c->patch; px++) {
+            out[py * c->patch + px] = y;
+            x[py * c->patch + px] = x[px];
         }
     }
 }
@@ -128,25 +142,52 @@ static float ramp(int i, int length, int windows)
     return windows == 1 ? 1 : (float)(left < right ? left : right);
 }
 
+/* One patch of tokens to where no other is. */
+static void put_patch(const struct bw_cover *c, int channels, const int at[2], const float *tokens,
+                      float *image)
+{
+    size_t plane = (size_t)c->width * (size_t)c->height;
+    int left, whole = unbroken(c, at, &left);
+    for (int py = 0; py < c->patch; py++, tokens += c->patch * channels) {
+        float *row = image + (size_t)rolled(at[0] + py, c->shift_y, c->height) * (size_t)c->width;
+        for (int i = 0; i < channels; i++, row += plane) {
+            for (int px = 0; px < whole; px++)
+                row[left + px] = tokens[px * channels + i];
+            for (int px = whole; px < c->patch; px++)
+                row[px - whole] = tokens[px * channels + i];
+        }
+    }
+}
+
+/* One patch of tokens of a window. */
+static void add_patch(const struct bw_cover *c, int channels, const int tile_at[2], const int at[2],
+                      const float *tokens, float *image)
+{
+    size_t plane = (size_t)c->width * (size_t)c->height;
+    for (int py = 0; py < c->patch; py++) {
+        int y = rolled(at[0] + py, c->shift_y, c->height);
+        float weight_y = ramp(at[0] + py - tile_at[0], c->tile_height, c->rows);
+        for (int px = 0; px < c->patch; px++) {
+            int x = rolled(at[1] + px, c->shift_x, c->width);
+            float weight = weight_y * ramp(at[1] + px - tile_at[1], c->tile_width, c->columns);
+            float *pixel = image + (size_t)y * (size_t)c->width + (size_t)x;
+            for (int i = 0; i < channels; i++, pixel += plane)
+                *pixel += weight * *tokens++;
+        }
+    }
+}
+
 void bw_cover_scatter(const struct bw_cover *cover, int channels, int first, int count,
                       const float *tokens, float *image)
 {
-    const struct bw_cover *c = cover;
-    size_t plane = (size_t)c->width * (size_t)c->height;
     for (int token = first; token < first + count; token++) {
         int tile_at[2], at[2];
-        locate(c, token, tile_at, at);
-        for (int py = 0; py < c->patch; py++) {
-            int y = rolled(at[0] + py, c->shift_y, c->height);
-            float weight_y = ramp(at[0] + py - tile_at[0], c->tile_height, c->rows);
-            for (int px = 0; px < c->patch; px++) {
-                int x = rolled(at[1] + px, c->shift_x, c->width);
-                float weight = weight_y * ramp(at[1] + px - tile_at[1], c->tile_width, c->columns);
-                float *pixel = image + (size_t)y * (size_t)c->width + (size_t)x;
-                for (int i = 0; i < channels; i++, pixel += plane, tokens++)
-                    *pixel = c->windows ? *pixel + weight * *tokens : *tokens;
-            }
-        }
+        locate(cover, token, tile_at, at);
+        if (cover->windows)
+            add_patch(cover, channels, tile_at, at, tokens, image);
+        else
+            put_patch(cover, channels, at, tokens, image);
+        tokens += cover->patch * cover->patch * channels;
     }
 }
 
