@@ -10,45 +10,42 @@ const settled = (request) => new Promise((resolve, reject) => {
   request.onerror = () => reject(request.error);
 });
 
+async function openDatabase() {
+  const opening = indexedDB.open('brickwork', 1);
+  opening.onupgradeneeded = () =>
+    opening.result.createObjectStore('pictures', { keyPath: 'id', autoIncrement: true });
+  return settled(opening);
+}
+
 class Store {
-  #db = null;
+  #database = null; // a promise: a picture may be finished before it is open
 
+  /** All records, the oldest first. */
   async open() {
-    try {
-      const opening = indexedDB.open('brickwork', 1);
-      opening.onupgradeneeded = () =>
-        opening.result.createObjectStore('pictures', { keyPath: 'id', autoIncrement: true });
-      this.#db = await settled(opening);
-      return await settled(this.#pictures('readonly').getAll());
-    } catch {
-      this.#db = null;
-      return [];
-    }
-  }
-
-  #pictures(mode) {
-    return this.#db.transaction('pictures', mode).objectStore('pictures');
+    this.#database = openDatabase();
+    return await this.#attempt('readonly', (pictures) => pictures.getAll()) ?? [];
   }
 
   /** What cannot be kept is lost with the page, no more. */
-  async #attempt(change) {
+  async #attempt(mode, change) {
     try {
-      return this.#db && await settled(change(this.#pictures('readwrite')));
+      const database = await this.#database;
+      return await settled(change(database.transaction('pictures', mode).objectStore('pictures')));
     } catch {
       return null;
     }
   }
 
   add(record) {
-    return this.#attempt((pictures) => pictures.add(record));
+    return this.#attempt('readwrite', (pictures) => pictures.add(record));
   }
 
   remove(id) {
-    return this.#attempt((pictures) => pictures.delete(id));
+    return this.#attempt('readwrite', (pictures) => pictures.delete(id));
   }
 
   clear() {
-    return this.#attempt((pictures) => pictures.clear());
+    return this.#attempt('readwrite', (pictures) => pictures.clear());
   }
 }
 
@@ -67,20 +64,22 @@ export class Gallery {
   }
 
   async load() {
-    for (const record of await this.#store.open())
-      this.#show(record);
+    const kept = await this.#store.open();
+    for (const record of kept.reverse())
+      this.#items.push(this.#show(record, 'append'));
     this.#trim();
   }
 
   async add(record) {
-    const item = this.#show(record);
+    const item = this.#show(record, 'prepend');
+    this.#items.unshift(item);
     const id = await this.#store.add(record);
     if (id)
       item.record.id = id;
     this.#trim();
   }
 
-  #show(record) {
+  #show(record, place) {
     const { class: subject, seed, size } = record.request;
     const name = `${subject ?? 'no subject'}, ${size.replace('x', ' by ')}, seed ${seed}`;
     const image = el('img', { src: URL.createObjectURL(record.blob), alt: '' });
@@ -88,9 +87,9 @@ export class Gallery {
     const button = el('button', { type: 'button', title: name, 'aria-label': `Bring back: ${name}` }, image);
     button.addEventListener('click', () => this.#onChoose(item.record));
     item.node = el('li', {}, button);
-    this.#items.unshift(item);
-    this.#parts.list.prepend(item.node);
-    this.#showState();
+    this.#parts.list[place](item.node);
+    this.#parts.clear.hidden = false;
+    this.#parts.empty.hidden = true;
     return item;
   }
 
@@ -110,11 +109,7 @@ export class Gallery {
   #clear() {
     this.#items.splice(0).forEach((item) => this.#drop(item));
     this.#store.clear();
-    this.#showState();
-  }
-
-  #showState() {
-    this.#parts.clear.hidden = this.#items.length === 0;
-    this.#parts.empty.hidden = this.#items.length > 0;
+    this.#parts.clear.hidden = true;
+    this.#parts.empty.hidden = false;
   }
 }

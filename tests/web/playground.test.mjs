@@ -7,6 +7,18 @@ import path from 'node:path';
 import { before, test } from 'node:test';
 import { cell, download, estimate, gridText, make, openPage, openPlayground, Server, set, TINY } from './support.mjs';
 
+/** Wait until so many pictures are stored, which a reload would not wait for. */
+const stored = (page, count) => page.waitForFunction((wanted) => new Promise((resolve) => {
+  const opening = indexedDB.open('brickwork', 1);
+  opening.onsuccess = () => {
+    const counting = opening.result.transaction('pictures').objectStore('pictures').count();
+    counting.onsuccess = () => {
+      opening.result.close();
+      resolve(counting.result === wanted);
+    };
+  };
+}), count);
+
 // Outlasts every test.
 const ENDLESS = '#steps=256&size=96x96&n=8&solver=heun&seed=1&class=class+1';
 
@@ -154,16 +166,7 @@ test('a picture from the gallery brings back what made it, to the byte', async (
   await make(page);
   assert.notDeepEqual(await download(page), first);
 
-  await page.waitForFunction(() => new Promise((resolve) => { // both are stored: a reload would not wait for that
-    const opening = indexedDB.open('brickwork', 1);
-    opening.onsuccess = () => {
-      const counting = opening.result.transaction('pictures').objectStore('pictures').count();
-      counting.onsuccess = () => {
-        opening.result.close();
-        resolve(counting.result === 2);
-      };
-    };
-  }));
+  await stored(page, 2);
   await page.reload();
   await page.locator('#gallery li').nth(1).waitFor();
   await page.click('#gallery li:nth-child(2) button');
@@ -173,6 +176,29 @@ test('a picture from the gallery brings back what made it, to the byte', async (
   assert.deepEqual(await gridText(page), schedule);
   await make(page);
   assert.deepEqual(await download(page), first);
+});
+
+test('a picture finished before the gallery is open is kept, too', async (t) => {
+  const page = await openPage(t, 'about:blank');
+  await page.addInitScript(() => { // the database opens when it is told to
+    const { open } = IDBFactory.prototype;
+    globalThis.letOpen = new Promise((resolve) => { globalThis.openNow = resolve; });
+    IDBFactory.prototype.open = function late(...names) {
+      const real = open.apply(this, names);
+      const request = { get result() { return real.result; }, get error() { return real.error; } };
+      real.onupgradeneeded = () => request.onupgradeneeded();
+      real.onsuccess = () => globalThis.letOpen.then(() => request.onsuccess());
+      return request;
+    };
+  });
+  await page.goto(`${server.url}/#class=class+4&seed=8&steps=4`);
+  await estimate(page, /About/);
+  await make(page);
+  await page.evaluate(() => globalThis.openNow());
+  await stored(page, 1);
+  await page.reload();
+  await page.evaluate(() => globalThis.openNow());
+  await page.locator('#gallery li').waitFor();
 });
 
 test('the link carries the request', async (t) => {
