@@ -1,6 +1,6 @@
 /* Fine products with AMX, which multiplies bytes: a 16-bit integer is 256 times a high byte and a
  * low one, both signed, and a product of two of them is three products of bytes. The fourth, of low
- * ones, is left out: its terms have either sign and are a hundredth of what rounding brings.
+ * ones, is left out: its terms have either sign and come to as much as rounding did.
  *
  * A row is its high bytes and then its low ones, both filled up with zeros; so is a panel. Neither
  * kind of sum can overflow for any width there is, so the largest number of a row may be as large

@@ -250,6 +250,12 @@ static void check_products(const struct bw_kernels *k)
         s.rows = i < 40 ? i + 1 : s.rows;
         check_product(k, &s);
     }
+    for (int i = 0; i < 12; i++) { // whole panels have shorter ways to finish
+        struct shape s = any_shape();
+        s.rows = random_int(&seed, 33, 70);
+        s.outputs = 64;
+        check_product(k, &s);
+    }
     struct shape s = {MOST_ROWS, MOST, MOST, true, true, BW_STORE_ACTIVATION};
     check_product(k, &s);
 }
