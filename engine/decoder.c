@@ -174,7 +174,7 @@ static void prepare(const struct conv_work *w, const struct plane *from,
         if (from->narrow)
             memcpy(out, pixel, bytes);
         else
-            kernels->narrow(1, from->channels, (const float *)pixel, out);
+            kernels->narrow(1, from->channels, (const void *)pixel, out);
     }
 }
 
@@ -229,7 +229,7 @@ static void multiply(const struct bw_conv *conv, int matrix, const struct member
         .store = store,
         .y = y,
         .y_stride = (int)(pixel_bytes / bytes),
-        .scratch = (float *)m->product,
+        .scratch = (void *)m->product,
     });
 }
 
@@ -285,7 +285,7 @@ static void run_block(const struct conv_work *w, const struct member *m, int top
         prepare(w, &w->from, w->conv->kernels, w->what, first, count, m->columns);
     multiply(w->conv, 0, m, count, w->store, to, w->to.pixel_bytes);
     if (w->ends)
-        finish_pixels(w->job, (const float *)to, first, count);
+        finish_pixels(w->job, (const void *)to, first, count);
 }
 
 /* Task: one band of rows. */
@@ -439,7 +439,7 @@ static struct plane begin(struct job *j, int width, int height)
     struct plane z =
         take(j, 1, width, height, BW_DECODER_CHANNELS, false, sizeof(float) * BW_DECODER_CHANNELS);
     size_t count = (size_t)width * (size_t)height;
-    float *out = (float *)z.at;
+    float *out = (void *)z.at;
     for (size_t i = 0; i < count && j->team; i++, out += BW_DECODER_CHANNELS) {
         float in[BW_DECODER_CHANNELS];
         for (size_t c = 0; c < BW_DECODER_CHANNELS; c++)
