@@ -102,13 +102,13 @@ static struct member_scratch take_member(struct bw_arena *arena, const struct bw
     size_t wide = (size_t)larger(3, model->arch.mlp_ratio) * hidden;
     size_t norm = rows * hidden * (ends > bytes ? ends : bytes);
     size_t narrowed = rows * (size_t)bw_kernels_stride(e->patch_inputs) * ends;
-    size_t fine[] = {bw_kernels_fine_bytes(BLOCK_ROWS, model->arch.hidden),
-                     bw_kernels_fine_bytes(BLOCK_ROWS, e->patch_inputs)};
+    size_t fine_norm = bw_kernels_fine_bytes(BLOCK_ROWS, model->arch.hidden);
+    size_t fine_patches = bw_kernels_fine_bytes(BLOCK_ROWS, e->patch_inputs);
     int head = model->arch.hidden / model->arch.heads;
     return (struct member_scratch){
         .patches = BW_TAKE(arena, float, rows *(size_t)e->patch_inputs),
-        .narrowed = bw_arena_take(arena, narrowed > fine[1] ? narrowed : fine[1], 1),
-        .norm = bw_arena_take(arena, norm > fine[0] ? norm : fine[0], 1),
+        .narrowed = bw_arena_take(arena, narrowed > fine_patches ? narrowed : fine_patches, 1),
+        .norm = bw_arena_take(arena, norm > fine_norm ? norm : fine_norm, 1),
         .wide = bw_arena_take(arena, rows * wide, bytes),
         .product = BW_TAKE(arena, float, rows *wide),
         .attention = bw_arena_take(arena, model->kernels->attention_bytes(e->tile_tokens, head), 1),

@@ -314,7 +314,7 @@ def table(rows, results, threads):
 
 
 def print_table(lines):
-    print("\n%-12s %-5s %7s  %s" % ("", "", "", "".join(
+    print("\n%-12s %-8s %7s  %s" % ("", "", "", "".join(
         "| %9s %8s %9s " % ("batch %d" % batch, "to ours", "to ours") for batch in BATCHES)))
     print("%-12s %-8s %7s  %s" % ("name", "", "threads", "| ms/eval.      f32      bf16 " * len(BATCHES)))
     for line in lines:

@@ -96,12 +96,18 @@ static double norm_twin(const struct shape *s, int row)
     return sqrt(squares);
 }
 
+/* Bytes of one half of a fine row of AMX. */
+static int filled_to(int width)
+{
+    return (width + 63) / 64 * 64;
+}
+
 /* The j-th number of a fine row: 16 bits or, for AMX, halves of rows filled up to 64 bytes. */
 static int whole_of(const struct bw_kernels *k, const unsigned char *rows, int width, int r, int j)
 {
     int16_t whole;
     if (k == &bw_kernels_amx) {
-        int filled = (width + 63) / 64 * 64;
+        int filled = filled_to(width);
         rows += r * 2 * filled;
         for (int i = width; i < filled; i++)
             CHECK_OF(rows[i] == 0 && rows[filled + i] == 0, "%s: width %d", k->name, width);
@@ -114,7 +120,7 @@ static int whole_of(const struct bw_kernels *k, const unsigned char *rows, int w
 static const unsigned char *units_behind(const struct bw_kernels *k, const unsigned char *rows,
                                          int width, int count)
 {
-    return rows + 2 * count * (k == &bw_kernels_amx ? (width + 63) / 64 * 64 : width);
+    return rows + 2 * count * (k == &bw_kernels_amx ? filled_to(width) : width);
 }
 
 /* What a row of `normed` is measured by: its norm or, for AMX, its largest number. */
