@@ -463,10 +463,16 @@ static ssize_t read_nothing(void *context, uint64_t position, char *out, size_t 
     return MHD_CONTENT_READER_END_OF_STREAM;
 }
 
-/* A 304 may only name the length that the whole answer would have (RFC 9110, section 8.6). */
-static struct MHD_Response *without_length(void)
+/* A 304 names the length that the whole answer would have or none (RFC 9110, section 8.6). After
+ * one of no length the library ends chunks that have not begun, except in the manner of HTTP/1.0.
+ */
+static struct MHD_Response *not_modified(size_t length)
 {
-    return MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, 1, read_nothing, NULL, NULL);
+    struct MHD_Response *response = MHD_create_response_from_callback(
+        length ? length : MHD_SIZE_UNKNOWN, 1, read_nothing, NULL, NULL);
+    if (response && !length)
+        MHD_set_response_options(response, MHD_RF_HTTP_1_0_COMPATIBLE_STRICT, MHD_RO_END);
+    return response;
 }
 
 /* For an answer that there was no memory for; the library copies it into one block. */
@@ -494,11 +500,11 @@ void bw_exchange_respond(struct bw_exchange *x, int status, const struct bw_head
         return;
     }
     bool bare = status == MHD_HTTP_NOT_MODIFIED;
-    x->response = bare ? without_length()
+    x->response = bare ? not_modified(length)
                        : MHD_create_response_from_buffer(length, body, MHD_RESPMEM_MUST_FREE);
     if (bare || !x->response)
         free(body);
-    x->done.sent_bytes = length;
+    x->done.sent_bytes = bare ? 0 : length;
     publish(x, status, headers);
 }
 

@@ -117,10 +117,10 @@ struct bw_header {
 /* One more field for whatever answer the exchange gets; both texts are copied. */
 void bw_exchange_add_header(struct bw_exchange *x, const char *name, const char *value);
 
-/* Answer. `body` is heap memory that passes to the exchange, and of which a 304 sends nothing; it
- * may be NULL with 204 and 304, otherwise that says there was no memory for it, which becomes a
- * problem. `headers` ends with a NULL name and is copied. The exchange must not be used
- * afterwards. */
+/* Answer. `body` is heap memory that passes to the exchange; it may be NULL with 204 and 304,
+ * otherwise that says there was no memory for it, which becomes a problem. A 304 sends nothing of
+ * it, and `length` is that of the whole answer; 0, unknown, costs the connection. `headers` ends
+ * with a NULL name and is copied. The exchange must not be used afterwards. */
 void bw_exchange_respond(struct bw_exchange *x, int status, const struct bw_header *headers,
                          char *body, size_t length);
 

@@ -11,9 +11,9 @@
 static void respond(struct bw_exchange *x, const struct bw_asset *asset, int status)
 {
     struct bw_buf body = {0};
+    size_t length = (size_t)(asset->end - asset->bytes);
     if (status == 200)
-        bw_buf_add(&body, asset->bytes, (size_t)(asset->end - asset->bytes));
-    size_t length = body.length_bytes;
+        bw_buf_add(&body, asset->bytes, length);
     const struct bw_header headers[] = {
         {"ETag", asset->entity_tag},
         {"Cache-Control", "no-cache"},

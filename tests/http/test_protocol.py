@@ -186,6 +186,26 @@ class TestTargets(ProtocolCase):
         again = ask(self.server, "GET", "/", None, {"If-None-Match": page.headers["ETag"]})
         self.assertEqual((again.status, again.body, again.headers["ETag"]), (304, b"", page.headers["ETag"]))
 
+    def test_nothing_follows_a_304(self):
+        """Its header is all of it: the next byte on the connection is the next answer's."""
+        length = str(len(ask(self.server, "GET", "/").body))
+        for method in ["GET", "HEAD"]:
+            with self.subTest(method), Raw(self.server) as raw:
+                raw.send(raw_request(method.encode(), b"/", b"If-None-Match: *"))
+                raw.send(raw_request(b"GET", b"/livez", b"Connection: close"))
+                known, after = raw.receive_all((method, "/"), ("GET", "/livez"))
+                self.assertEqual((known.status, known.headers["Content-Length"]), (304, length))
+                self.assertEqual(after.status, 200)
+
+    def test_a_304_of_unknown_length(self):
+        """No picture is made to know how long it would be."""
+        with Raw(self.server) as raw:
+            raw.send(raw_request(b"GET", b"/v1/generate?seed=1&steps=2", b"If-None-Match: *"))
+            header, _, rest = raw.read_to_end().partition(b"\r\n\r\n")
+        self.assertRegex(header, b"^HTTP/1.1 304 ")
+        self.assertNotRegex(header.lower(), b"\ncontent-length:|\ntransfer-encoding:")
+        self.assertEqual(rest, b"")
+
 
 class TestHeaders(ProtocolCase):
     """Header fields too large, and the request's id."""

@@ -137,6 +137,8 @@ function* missing(exchange) {
 }
 
 function* headerFaults(exchange, item) {
+  const bare = [204, 304].includes(exchange.status);
+  if (bare && exchange.headers["transfer-encoding"]) yield "chunks, although nothing may be sent";
   for (const [name, header] of Object.entries(item.headers ?? {})) {
     const value = exchange.headers[name.toLowerCase()];
     const wrong = value !== undefined && objection(judge(resolve(header).schema), value);
