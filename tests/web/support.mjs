@@ -138,10 +138,12 @@ export async function download(page) {
   return readFileSync(await file.path());
 }
 
-/** No serious violation of what axe-core knows, and nothing sticks out at the side. */
+/** No serious violation of what axe-core knows, nothing sticks out at the side, and no icon is crushed. */
 export async function assertAccessible(page, where) {
   const wide = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
   assert.ok(wide <= 0, `${where}: ${wide} pixels too wide`);
+  const icons = await page.locator('.icon-button:visible').evaluateAll((all) => all.map((one) => one.getBoundingClientRect()));
+  icons.forEach(({ width: across, height }) => assert.equal(across, height, `${where}: an icon is crushed`));
   await page.evaluate(AXE);
   const { violations, passes } = await page.evaluate(() => globalThis.axe.run());
   assert.ok(passes.length > 10, `${where}: axe looked at nothing`);
