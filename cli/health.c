@@ -77,7 +77,7 @@ int bw_cmd_health(int count, char **arguments)
     bool help;
     int code = bw_options_read(options, count, arguments, set_option, &h, &help, &err);
     if (!code && help) {
-        bw_options_help("usage: brickwork health [--url URL]\n\nSays whether a server is ready for "
+        bw_options_help("usage: brickwork health [options]\n\nSays whether a server is ready for "
                         "requests: exit status 0, or 1 and why not.",
                         options);
         return BW_EXIT_OK;

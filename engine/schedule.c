@@ -158,8 +158,7 @@ static int masks_for_preset(const struct bw_arch *arch, const char *name, int st
         return BW_OK;
     }
     return bw_err_set_field(err, BW_ERANGE, "/skip",
-                            "\"%s\" is no preset: there are none, auto, light, balanced and fast",
-                            name);
+                            "\"%s\" is not none, auto, light, balanced or fast", name);
 }
 
 int bw_schedule_make(const struct bw_arch *arch, const struct bw_skip *skip, int steps, int width,

@@ -123,6 +123,16 @@ static int set_choice(const struct setting *s, int *slot, const char *value)
     return -1;
 }
 
+/* "a, b or c" */
+static void list_choices(const struct setting *s, char *out, size_t room)
+{
+    size_t length = 0;
+    for (int i = 0; s->choices[i] && length < room; i++) {
+        const char *before = !i ? "" : s->choices[i + 1] ? ", " : " or ";
+        length += (size_t)snprintf(out + length, room - length, "%s%s", before, s->choices[i]);
+    }
+}
+
 /* Can a configuration file say this value? */
 static bool fits_a_line(const char *value)
 {
@@ -138,6 +148,7 @@ static int set(struct bw_config *config, int index, const char *value, const cha
     const struct setting *s = &settings[index];
     char *slot = (char *)config + s->offset;
     struct bw_err reason = {0};
+    char choices[64];
     int64_t number;
     switch (s->kind) {
     case TEXT:
@@ -163,10 +174,11 @@ static int set(struct bw_config *config, int index, const char *value, const cha
         *(int *)(void *)slot = (int)number;
         return BW_OK;
     case CHOICE:
-        if (set_choice(s, (int *)(void *)slot, value))
-            return bw_err_set(err, BW_ERANGE, "%s: %s: \"%s\" is not %s", from, s->name, value,
-                              s->meaning);
-        return BW_OK;
+        if (!set_choice(s, (int *)(void *)slot, value))
+            return BW_OK;
+        list_choices(s, choices, sizeof choices);
+        return bw_err_set(err, BW_ERANGE, "%s: %s: \"%s\" is not %s", from, s->name, value,
+                          choices);
     }
     return BW_OK;
 }
@@ -242,6 +254,8 @@ static void environment_name(const char *name, char out[64])
         *c = *c == '-' ? '_' : (char)toupper((unsigned char)*c);
 }
 
+/* Other names that begin so are none of ours: Kubernetes sets BRICKWORK_PORT and its like for a
+ * service of that name. */
 static int apply_environment(struct bw_config *config, bool *fixed, struct bw_err *err)
 {
     for (int i = 0; i < SETTING_COUNT; i++) {
@@ -327,8 +341,8 @@ int bw_config_read(struct bw_config *config, int count, char **arguments, struct
 void bw_config_help(struct bw_buf *out)
 {
     bw_buf_add_text(out, "usage: brickworkd [--NAME VALUE ...]\n\nSettings, as flag (--queue 32), "
-                         "environment (BRICKWORK_QUEUE=32)\nor line of the configuration file "
-                         "(queue = 32), in this order:\n");
+                         "environment (BRICKWORK_QUEUE=32;\nother names are ignored) or line of "
+                         "the configuration file (queue = 32), in this order:\n");
     for (int i = 0; i < SETTING_COUNT; i++)
         bw_buf_addf(out, "  %-20s %s (default %s)\n", settings[i].name, settings[i].meaning,
                     *settings[i].standard ? settings[i].standard : "empty");

@@ -406,14 +406,14 @@ static int serve(struct server *s)
 /* The default model is timed on a real team, the rest is virtual. */
 static int simulate(struct server *s)
 {
-    struct bw_err err = {0};
+    struct bw_err err = {0}, reason = {0};
     struct bw_buf text = {0}, report = {0};
     struct bw_trace trace = {0};
     struct bw_fate *fates = NULL;
     struct bw_catalogue *catalogue = NULL;
     int code = bw_buf_add_file(&text, s->config.simulate, &err);
-    if (!code)
-        code = bw_trace_parse(&trace, text.data ? text.data : "", text.length_bytes, &err);
+    if (!code && bw_trace_parse(&trace, text.data ? text.data : "", text.length_bytes, &reason))
+        code = bw_err_set(&err, reason.code, "%s: %s", s->config.simulate, reason.message);
     if (!code && !(fates = calloc((size_t)trace.count + 1, sizeof *fates)))
         code = bw_err_set(&err, BW_ENOMEM, "out of memory for %d requests", trace.count);
     if (!code)
@@ -427,7 +427,7 @@ static int simulate(struct server *s)
         bw_simulate_report(&trace, fates, &report);
     fputs(code ? "" : report.data, stdout);
     if (code)
-        fprintf(stderr, "brickworkd: %s: %s\n", s->config.simulate, err.message);
+        fprintf(stderr, "brickworkd: %s\n", err.message);
     bw_catalogue_free(catalogue);
     bw_trace_release(&trace);
     free(fates);

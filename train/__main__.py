@@ -19,6 +19,9 @@ def main(arguments):
         return 0 if arguments[:1] in (["-h"], ["--help"]) else 2
     try:
         return importlib.import_module(f"train.{arguments[0]}").main(arguments[1:])
+    except ModuleNotFoundError as error:
+        print(f"{arguments[0]}: {error}; docs/TRAINING.md says what training needs", file=sys.stderr)
+        return 1
     except (ValueError, OSError) as error:
         print(f"{arguments[0]}: {error}", file=sys.stderr)
         return 1

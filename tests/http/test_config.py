@@ -79,6 +79,7 @@ class TestPrecedence(unittest.TestCase):
             (["--listen", "127.0.0.1:65536"], {}, "port"),
             (["--log-level", "loud"], {}, "\"loud\" is not debug"),
             (["--log-format", "xml"], {}, "logfmt or json"),
+            (["--policy", "x"], {}, "\"x\" is not full, reject-only or fifo"),
             (["--workers", "64", "--threads", "256"], {}, "too many"),
             (["--model", "x" * 5000], {}, "model: too long"),
             ([], {"BRICKWORK_QUEUE": "1"}, "BRICKWORK_QUEUE"),
@@ -97,6 +98,15 @@ class TestPrecedence(unittest.TestCase):
             with self.subTest(text):
                 result = run_program(SERVER, "--config", self.write(text), "--check-config")
                 self.assert_usage(result, message)
+
+    def test_bad_simulations(self):
+        """It is said which file is wrong, once: the trace or the model."""
+        trace = self.write("{}\n")
+        for flags, message in [(["--simulate", "/nonexistent"], "brickworkd: /nonexistent: No such file"),
+                               (["--simulate", trace], f"brickworkd: {trace}: line 1"),
+                               (["--simulate", "/dev/null", "--model", "/none"], "brickworkd: /none: No such file")]:
+            with self.subTest(flags):
+                self.assert_usage(run_program(SERVER, *flags), message)
 
     def assert_usage(self, result, message):
         self.assertEqual((result.returncode, result.stdout), (2, ""), result.stderr)
