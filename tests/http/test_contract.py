@@ -11,6 +11,7 @@ import signal
 import tempfile
 import time
 import unittest
+import urllib.parse
 
 import contract
 from redis_server import Redis
@@ -290,11 +291,14 @@ def draining(q):
 
 def too_late(q):
     """The server is stopped in its tracks until the deadline that it promised is over."""
-    server, body = q.start("--deadline-grace-ms", 0), {"steps": 256, "size": "64x64", "solver": "heun"}
+    server, body = q.start("--deadline-grace-ms", 0), {"steps": 256, "size": "64x64", "solver": "heun", "seed": 1}
     alone_ms = ask(server, "POST", "/v1/quote", body).json()["predicted"]["total_ms"]
     body["deadline_ms"] = 500 + 2 * alone_ms
     with Client(server) as client:
-        client.send("POST", q.address, body, JSON)
+        if q.method == "GET":
+            client.send("GET", f"{q.path}?{urllib.parse.urlencode(body)}")
+        else:
+            client.send("POST", q.address, body, JSON)
         server.wait_for_pictures(1)
         server.process.send_signal(signal.SIGSTOP)
         time.sleep(body["deadline_ms"] / 1e3)
