@@ -90,8 +90,7 @@ class TestRecorded(unittest.TestCase):
             for name in want:
                 self.assertLessEqual(distance(got[name], want[name]), 1e-5, name)
         else:
-            near = np.abs(got["rgb"].astype(int) - want["rgb"].astype(int)) <= 1
-            self.assertGreaterEqual(np.mean(near), 0.999)
+            self.assertLessEqual(np.max(np.abs(got["rgb"].astype(int) - want["rgb"].astype(int))), 1)
             self.assertLessEqual(distance(got["image"], want["image"]), 1e-3)
 
 
@@ -134,7 +133,7 @@ class TestBfloat16(unittest.TestCase):
                 self.assertLessEqual(distance(got[name], want[name]), 1e-2, name)
         else:
             error = np.sqrt(np.mean((got["image"].astype(np.float64) - want["image"]) ** 2))
-            self.assertGreaterEqual(20 * np.log10(2 / error), 30)
+            self.assertGreaterEqual(20 * np.log10(2 / error), 40)
 
 
 for one in sorted(FOLDER.glob("*/*.safetensors")):
