@@ -2,8 +2,8 @@
 
     python3 -m train export RUN OUT.safetensors [--f32] [--name NAME] [--decoder FILE] [--metadata KEY=VALUE ...]
 
-The metadata: `lego` (shape and class names), `lego_skip_loss` if evaluate has measured it (without it the service has
-no presets and skip "auto" is refused), `license` and `source` as prepare was told; of a model of latents `decoder`, the
+The metadata: `lego` (shape and class names), `lego_skip_loss` if evaluate has measured it (without it presets are
+fixed t_breaks, and the service cannot say what skipping costs), `license` and `source` as prepare was told; of a model of latents `decoder`, the
 name of its decoder's file, and `decoder_sha256`.
 """
 import argparse
