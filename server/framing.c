@@ -53,7 +53,7 @@ static bool passes_for(const char *name, const char *known)
 
 struct walk {
     struct bw_framing *framing;
-    const char *at, *end;
+    char *at, *end;
     bool old; // HTTP/1.0
     int hosts, lengths, codings;
     bool waits, empty; // the client waits for "100 Continue"; the length is 0
@@ -66,14 +66,21 @@ static void fault(struct walk *w, bool is_one, const char *what)
 }
 
 /* The next text, which so many NULs have to follow; NULL if they do not. */
-static const char *take(struct walk *w, size_t nul_count)
+static char *take(struct walk *w, size_t nul_count)
 {
     static const char nuls[2];
-    const char *text = w->at, *stop = memchr(text, '\0', (size_t)(w->end - text));
+    char *text = w->at, *stop = memchr(text, '\0', (size_t)(w->end - text));
     if (!stop || (size_t)(w->end - stop) < nul_count || memcmp(stop, nuls, nul_count) != 0)
         return NULL;
     w->at = stop + nul_count;
     return text;
+}
+
+static void cut_spaces(char *value)
+{
+    size_t length = strlen(value);
+    while (length && (value[length - 1] == ' ' || value[length - 1] == '\t'))
+        value[--length] = '\0';
 }
 
 static void look_at(struct walk *w, const char *name, const char *value)
@@ -111,7 +118,7 @@ static void conclude(struct walk *w)
     f->unread = f->unread || idle;
 }
 
-void bw_framing_read(struct bw_framing *framing, const char *head, size_t head_bytes)
+void bw_framing_read(struct bw_framing *framing, char *head, size_t head_bytes)
 {
     struct walk w = {.framing = framing, .at = head, .end = head + head_bytes};
     *framing = (struct bw_framing){0};
@@ -120,7 +127,8 @@ void bw_framing_read(struct bw_framing *framing, const char *head, size_t head_b
     w.old = version && strcmp(version, "HTTP/1.0") == 0;
     framing->field_bytes = (size_t)(w.end - w.at);
     while (version && w.end - w.at > 2) {
-        const char *name = take(&w, 1), *value = NULL;
+        const char *name = take(&w, 1);
+        char *value = NULL;
         if (name) {
             w.at += strspn(w.at, " \t");
             value = take(&w, 2);
@@ -128,6 +136,8 @@ void bw_framing_read(struct bw_framing *framing, const char *head, size_t head_b
         fault(&w, !value, malformed);
         if (!value)
             break;
+        if (!passes_for(name, "Transfer-Encoding"))
+            cut_spaces(value);
         look_at(&w, name, value);
     }
     fault(&w, w.end - w.at != 2 || w.at[0] || w.at[1], malformed);

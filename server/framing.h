@@ -19,8 +19,10 @@ struct bw_framing {
 
 /* Judge a head from its protocol version on, in the form that libmicrohttpd leaves it in: NULs
  * stand for the colons after names and for CR and LF after lines, the empty one included; nothing
- * else has been touched. */
-void bw_framing_read(struct bw_framing *framing, const char *head, size_t head_bytes);
+ * else has been touched. Spaces at the end of values, which are no part of them (RFC 9110, section
+ * 5.5), become NULs; only in Transfer-Encoding, which the library has judged already, they are a
+ * fault. */
+void bw_framing_read(struct bw_framing *framing, char *head, size_t head_bytes);
 
 /* Is this the name of a method or field? */
 bool bw_framing_is_token(const char *text);

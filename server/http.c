@@ -28,7 +28,9 @@
 #include <unistd.h>
 
 enum {
-    CONNECTION_MEMORY_BYTES = 16384,
+    CONNECTION_MEMORY_BYTES = 32768,
+    ANSWER_HEAD_BYTES = 8192, // of that: as much as an answer's own may have
+    ENTRY_BYTES = 64,         // of that: what the library knows of a field, cookie or parameter
     DRAIN_LIMIT_BYTES =
         8 << 20,            // of a body too large: read and dropped, so the client sees the 413
     SPARE_CONNECTIONS = 16, // beyond the limit, while others make room
@@ -164,6 +166,17 @@ static void *see_target(void *context, const char *target, struct MHD_Connection
     return NULL;
 }
 
+/* The answer's head has to find room beside the request's; without any the library would close the
+ * connection when all is done. */
+static bool leaves_room(const struct bw_exchange *x, size_t head_bytes)
+{
+    const char *cookie = bw_exchange_header(x, "Cookie"); // of which the library makes a copy
+    const enum MHD_ValueKind kinds = MHD_HEADER_KIND | MHD_COOKIE_KIND | MHD_GET_ARGUMENT_KIND;
+    int entries = MHD_get_connection_values(x->mhd, kinds, NULL, NULL);
+    size_t taken = head_bytes + (cookie ? strlen(cookie) : 0) + (size_t)entries * ENTRY_BYTES;
+    return taken <= CONNECTION_MEMORY_BYTES - ANSWER_HEAD_BYTES;
+}
+
 /* The library parses the head in place, so its parts lie where they arrived. */
 static void check_framing(struct bw_exchange *x, const char *method, const char *url,
                           const char *version, struct bw_framing *framing)
@@ -171,7 +184,7 @@ static void check_framing(struct bw_exchange *x, const char *method, const char 
     const struct bw_connection *c = x->connection;
     size_t head_bytes =
         MHD_get_connection_info(x->mhd, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE)->header_size;
-    bw_framing_read(framing, version, head_bytes - (size_t)(version - method));
+    bw_framing_read(framing, (char *)version, head_bytes - (size_t)(version - method));
     if (!c->target_ok || !bw_framing_is_token(method) || url != method + strlen(method) + 1 ||
         version != url + c->target_bytes + 1)
         refuse_later(x, BW_PROBLEM_MALFORMED, "the request line is malformed");
@@ -180,6 +193,9 @@ static void check_framing(struct bw_exchange *x, const char *method, const char 
     if (framing->field_bytes > BW_HEADERS_LIMIT)
         refuse_later(x, BW_PROBLEM_HEADERS_TOO_LARGE,
                      "the header fields have more than 8192 bytes");
+    if (!leaves_room(x, head_bytes))
+        refuse_later(x, BW_PROBLEM_HEADERS_TOO_LARGE,
+                     "the request line, fields and cookies leave no room for an answer");
     x->unread = framing->unread;
     x->last = framing->chunked;
 }
@@ -250,9 +266,9 @@ static struct bw_exchange *begin(struct bw_http *http, struct MHD_Connection *mh
     snprintf(x->method, sizeof x->method, "%s", method);
     bw_peer_address(MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CLIENT_ADDRESS)->client_addr,
                     x->caller.address);
-    choose_id(x);
     struct bw_framing framing;
     check_framing(x, method, url, version, &framing);
+    choose_id(x);
     check_path(x, url, framing.host);
     MHD_get_connection_values(mhd, MHD_GET_ARGUMENT_KIND, keep_parameter, x);
     if (x->query.failed)
@@ -274,6 +290,9 @@ static void take_body(struct bw_exchange *x, const char *bytes, size_t count)
 }
 
 /* ---- answering ---- */
+
+const struct bw_header bw_problem_headers[] = {
+    {"Content-Type", "application/problem+json"}, {"Cache-Control", "no-store"}, {NULL, NULL}};
 
 static enum MHD_Result send_response(struct bw_exchange *x)
 {
@@ -463,23 +482,32 @@ static ssize_t read_nothing(void *context, uint64_t position, char *out, size_t 
     return MHD_CONTENT_READER_END_OF_STREAM;
 }
 
-/* A 304 names the length that the whole answer would have or none (RFC 9110, section 8.6). After
- * one of no length the library ends chunks that have not begun, except in the manner of HTTP/1.0.
- */
+/* For an answer of unknown length and without a body: the library ends chunks that have not begun,
+ * except in the manner of HTTP/1.0, which costs the connection. */
+static void begin_no_chunks(struct MHD_Response *response)
+{
+    if (response)
+        MHD_set_response_options(response, MHD_RF_HTTP_1_0_COMPATIBLE_STRICT, MHD_RO_END);
+}
+
+/* A 304 names the length that the whole answer would have or none (RFC 9110, section 8.6). */
 static struct MHD_Response *not_modified(size_t length)
 {
     struct MHD_Response *response = MHD_create_response_from_callback(
         length ? length : MHD_SIZE_UNKNOWN, 1, read_nothing, NULL, NULL);
-    if (response && !length)
-        MHD_set_response_options(response, MHD_RF_HTTP_1_0_COMPATIBLE_STRICT, MHD_RO_END);
+    if (!length)
+        begin_no_chunks(response);
     return response;
+}
+
+static bool is_head(const struct bw_exchange *x)
+{
+    return strcmp(x->method, "HEAD") == 0;
 }
 
 /* For an answer that there was no memory for; the library copies it into one block. */
 static void respond_without_memory(struct bw_exchange *x)
 {
-    static const struct bw_header headers[] = {{"Content-Type", "application/problem+json"},
-                                               {NULL, NULL}};
     char text[256];
     int length = snprintf(text, sizeof text,
                           "{\"type\":\"urn:brickwork:problem:internal\",\"title\":\"The service "
@@ -487,8 +515,8 @@ static void respond_without_memory(struct bw_exchange *x)
                           "\"instance\":\"%s\"}",
                           x->id);
     x->response = MHD_create_response_from_buffer((size_t)length, text, MHD_RESPMEM_MUST_COPY);
-    x->done.sent_bytes = (size_t)length;
-    publish(x, MHD_HTTP_INTERNAL_SERVER_ERROR, headers);
+    x->done.sent_bytes = is_head(x) ? 0 : (size_t)length;
+    publish(x, MHD_HTTP_INTERNAL_SERVER_ERROR, bw_problem_headers);
 }
 
 void bw_exchange_respond(struct bw_exchange *x, int status, const struct bw_header *headers,
@@ -504,7 +532,7 @@ void bw_exchange_respond(struct bw_exchange *x, int status, const struct bw_head
                        : MHD_create_response_from_buffer(length, body, MHD_RESPMEM_MUST_FREE);
     if (bare || !x->response)
         free(body);
-    x->done.sent_bytes = bare ? 0 : length;
+    x->done.sent_bytes = bare || is_head(x) ? 0 : length;
     publish(x, status, headers);
 }
 
@@ -544,6 +572,8 @@ void bw_exchange_stream(struct bw_exchange *x, int status, const struct bw_heade
     x->pull_context = context;
     x->response = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_BLOCK_BYTES,
                                                     read_stream, x, NULL);
+    if (is_head(x))
+        begin_no_chunks(x->response);
     publish(x, status, headers);
 }
 
@@ -563,9 +593,8 @@ void bw_exchange_refuse_offering(struct bw_exchange *x, enum bw_problem problem,
                                  const struct bw_err *err, const struct bw_header *extra,
                                  const struct bw_offer *offer)
 {
-    struct bw_header headers[3] = {{"Content-Type", "application/problem+json"}};
-    if (extra)
-        headers[1] = *extra;
+    struct bw_header headers[] = {
+        bw_problem_headers[0], bw_problem_headers[1], extra ? *extra : (struct bw_header){0}, {0}};
     bool openai = bw_text_after(x->path, BW_OPENAI_PREFIX) != NULL;
     char *body = bw_problem_render(problem, err, offer, x->id, openai);
     bw_exchange_respond(x, bw_problem_status(problem), headers, body, body ? strlen(body) : 0);

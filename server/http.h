@@ -114,6 +114,10 @@ struct bw_header {
     const char *name, *value;
 };
 
+/* The fields of a problem: nobody may keep one, not even a 410, which may be kept for ever
+ * otherwise. */
+extern const struct bw_header bw_problem_headers[];
+
 /* One more field for whatever answer the exchange gets; both texts are copied. */
 void bw_exchange_add_header(struct bw_exchange *x, const char *name, const char *value);
 

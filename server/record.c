@@ -20,7 +20,8 @@ bool bw_record_id_ok(const char *id)
     static const char allowed[] =
         "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-";
     size_t length = strlen(id);
-    return length && length < BW_JOB_ID_CHARS && strspn(id, allowed) == length;
+    bool is_step = strcmp(id, ".") == 0 || strcmp(id, "..") == 0; // which no URL keeps
+    return length && length < BW_JOB_ID_CHARS && strspn(id, allowed) == length && !is_step;
 }
 
 bool bw_record_owner_ok(const char *owner)

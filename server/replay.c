@@ -76,8 +76,8 @@ static void respond_result(struct replay *r)
         bw_answer_result(r->exchange, r->form, &result);
 }
 
-/* A job may be deleted, and another one may take its id. */
-static const char picture_lasting[] = "private, max-age=3600";
+/* A job may be deleted, and another one may take its id: the tag says whether it is the same. */
+static const char picture_lasting[] = "private, no-cache";
 
 static void respond_picture(struct replay *r)
 {
@@ -164,8 +164,6 @@ struct bw_shelf bw_shelf_of_store(struct bw_store *store)
 void bw_replay(struct bw_shelf shelf, const struct bw_record *record, struct bw_exchange *x,
                enum bw_form form)
 {
-    static const struct bw_header problem_headers[] = {{"Content-Type", "application/problem+json"},
-                                                       {NULL, NULL}};
     int status = 0;
     bool completed = record->outcome == BW_JOB_COMPLETED;
     char *text = completed ? strdup(record->result)
@@ -178,7 +176,7 @@ void bw_replay(struct bw_shelf shelf, const struct bw_record *record, struct bw_
     else if (form == BW_FORM_EVENTS)
         respond_event(x, BW_EVENT_ERROR, text);
     else
-        bw_exchange_respond(x, status, problem_headers, text, strlen(text));
+        bw_exchange_respond(x, status, bw_problem_headers, text, strlen(text));
 }
 
 void bw_replay_text(struct bw_shelf shelf, const struct bw_record *record, const char *request_id,
@@ -240,6 +238,7 @@ void bw_replay_end(const struct bw_record *record, char *job, int64_t seen, stru
         respond_event(x, BW_EVENT_COMPLETED, job);
     } else {
         free(job);
-        respond_event(x, BW_EVENT_ERROR, bw_job_problem(record->result, record->id, &status));
+        respond_event(x, BW_EVENT_ERROR,
+                      bw_job_problem(record->result, bw_exchange_id(x), &status));
     }
 }

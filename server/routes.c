@@ -158,7 +158,7 @@ bool bw_route_matches(const char *pattern, const char *path)
     return !*pattern && !*path;
 }
 
-/* HEAD is GET whose body the HTTP library keeps to itself. */
+/* HEAD is GET whose body is kept back by the HTTP library. */
 static bool takes_method(const struct route *route, const char *method)
 {
     return strcmp(route->method, method) == 0 ||

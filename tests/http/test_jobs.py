@@ -7,7 +7,8 @@ import unittest
 
 from jobs import (ASYNC, BLOCKER, CANCELLED, DONE, LAST_ID, LONG, LOW, ONE_BY_ONE, WORK, JobCase,
                   Stream, keyed, parse)
-from support import BUILD, JSON, QUICK, Client, ServerCase, ask, in_parallel, wait_until
+from support import (BUILD, JSON, QUICK, Client, Raw, ServerCase, ask, in_parallel, raw_request,
+                     wait_until)
 
 
 class Shared(JobCase, ServerCase):
@@ -98,7 +99,7 @@ class TestPut(Shared):
             self.assertEqual(self.admit(job, QUICK)["id"], job)
             self.over(job)
             self.refused(self.get(job + "x" * 57), 404, "unknown-job")
-        for job in ("x" * 65, "a%20b", "a:b", "%C3%A4", "x" * 2000):
+        for job in ("x" * 65, "a%20b", "a:b", "%C3%A4", "x" * 2000, ".", ".."):
             self.refused(self.put(job, QUICK), 422, "invalid")
             self.refused(self.get(job), 404, "unknown-job")
         for path in ("", "a/b", "a%2Fb"):
@@ -261,9 +262,9 @@ class TestEvents(Shared):
             stream = Stream(self.server, "GET", f"/v1/jobs/{self.name()}/events")
             stream.next()
             stream.client.close()
-        with Client(self.server) as client:  # asked for the headers only
-            client.send("HEAD", f"/v1/jobs/{self.name()}/events")
-            self.assertEqual(client.connection.getresponse().status, 200)
+        with Raw(self.server) as raw:  # asked for the header only, which nothing may follow
+            raw.send(raw_request(b"HEAD", f"/v1/jobs/{self.name()}/events".encode()))
+            self.assertRegex(raw.read_to_end(), rb"(?s)^HTTP/1.1 200 (?!.*Transfer-Encoding).*\r\n\r\n$")
         blocker.close()
         self.over(self.name())
         self.assertEqual(len(self.pictures(self.name())), 2)
@@ -279,7 +280,7 @@ class TestImages(Shared):
             self.assertEqual((response.status, response.type), (200, "image/png"))
             self.assertEqual(response.headers["ETag"],
                              f'"{hashlib.sha256(response.body).hexdigest()}"')
-            self.assertEqual(response.headers["Cache-Control"], "private, max-age=3600")
+            self.assertEqual(response.headers["Cache-Control"], "private, no-cache")
             head = self.get(self.name(), f"/images/{i}", method="HEAD")
             self.assertEqual((head.status, head.body), (200, b""))
             for name in ("ETag", "Content-Type", "Content-Length"):
@@ -465,7 +466,8 @@ class TestFailed(JobCase):
                          ("urn:brickwork:problem:internal", 500, "a"))
         self.refused(self.get("a", "/images/0", server=server), 409, "conflict")
         response = self.get("a", "/events", server=server)
-        self.assertEqual(parse(response.body.decode()), [(LAST_ID, "error", problem)])
+        self.assertEqual(parse(response.body.decode()),
+                         [(LAST_ID, "error", {**problem, "instance": response.headers["X-Request-Id"]})])
         response = self.get("a", "/events", {"Last-Event-ID": str(LAST_ID)}, server)
         self.assertEqual(response.status, 204)
         for key in ("b", "b"):  # new, and from the job

@@ -108,8 +108,9 @@ class TestDirectory(JobCase):
         self.assertEqual((problem["type"], problem["status"], problem["errors"][0]["pointer"]),
                          ("urn:brickwork:problem:unknown-model", 404, "/model"))
         self.refused(self.get("a", "/images/0", server=again), 409, "conflict")
-        events = parse(self.get("a", "/events", server=again).body.decode())
-        self.assertEqual(events, [(LAST_ID, "error", problem)])
+        response = self.get("a", "/events", server=again)
+        self.assertEqual(parse(response.body.decode()),
+                         [(LAST_ID, "error", {**problem, "instance": response.headers["X-Request-Id"]})])
         self.assertEqual(self.put("a", {**LONG, "model": "tiny-u-32"}, again).json(), job)
         self.assertEqual(self.state("b", again)["status"], "completed")
 

@@ -3,6 +3,7 @@ import json
 import subprocess
 import tempfile
 import unittest
+import urllib.parse
 
 from support import ENDLESS, JSON, QUICK, Client, Raw, Server, ServerCase, ask, raw_request
 
@@ -179,6 +180,11 @@ class TestTargets(ProtocolCase):
                 self.assertEqual(head.headers["Content-Length"], str(len(get.body)))
                 self.assertEqual(head.headers["Content-Type"], get.headers["Content-Type"])
 
+    def test_head_sends_no_bytes(self):
+        """And none are counted."""
+        self.assertEqual(ask(self.server, "HEAD", "/docs", headers={"X-Request-Id": "bare"}).status, 200)
+        self.assertRegex(self.server.wait_for_log("bare"), " bytes=0 ")
+
     def test_an_unchanged_page(self):
         """AddressSanitizer says at the end of this suite if anything of it is left over."""
         page = ask(self.server, "GET", "/")
@@ -217,6 +223,37 @@ class TestHeaders(ProtocolCase):
 
     def test_large_enough(self):
         self.assertEqual(self.generate(QUICK, {**JSON, "X-Other": 7900 * "x"}).status, 200)
+
+    def test_room_for_the_answer(self):
+        """Whatever a head is made of, it is answered, or refused before there is any work."""
+        kinds = {"one field": lambda n: (b"", [b"X: " + n * b"x"]), "fields": lambda n: (b"", [b"X: y"] * (n // 6)),
+                 "one cookie": lambda n: (b"", [b"Cookie: a=" + n * b"x"]),
+                 "cookies": lambda n: (b"", [b"Cookie: " + b"a=b; " * (n // 5)]),
+                 "parameters": lambda n: (b"&a=b" * (n // 40), []), "one parameter": lambda n: (b"&a=" + n * b"x", [])}
+        for path in ["/livez?", "/?", "/v1/generate?seed=1&steps=2&skip=" + urllib.parse.quote(json.dumps(
+                {"schedule": [{"until": 0.4 + i / 100, "skip": [0]} for i in range(40)]}))]:
+            answers = {}
+            for name, made in kinds.items():
+                for size in range(256, 15_000, 997):
+                    query, fields = made(size)
+                    data = raw_request(b"GET", path.encode() + query, b"Connection: close", *fields)
+                    with self.subTest(path=path[:12], name=name, size=size), Raw(self.server) as raw:
+                        raw.send(data)
+                        self.assertRegex(got := raw.read_to_end(), b"^HTTP/1.1 (200|422|431) ")
+                        answers[name, size] = got.split()[1]
+                        if size < 1000:
+                            self.assertNotEqual(answers[name, size], b"431")
+            self.assertEqual(set(answers.values()) - {b"422"}, {b"200", b"431"})
+
+    def test_spaces_after_values(self):
+        """They are no part of them (RFC 9110, section 5.5)."""
+        with Raw(self.server) as raw:
+            raw.send(raw_request(b"POST", b"/v1/generate", TYPE + b" \t", b"Content-Length: %d" % len(BODY),
+                                 b"Expect: 100-continue ", b"X-Request-Id: spaced ", host=b"Host: test \t\r\n"))
+            self.assertEqual(raw.socket.recv(25), b"HTTP/1.1 100 Continue\r\n\r\n")
+            raw.send(BODY)
+            answer = raw.receive("POST", GENERATE)
+            self.assertEqual((answer.status, answer.headers["X-Request-Id"]), (200, "spaced"))
 
     def test_far_too_large(self):
         """More than a connection's memory: the HTTP library answers, so only the status counts."""

@@ -34,8 +34,8 @@ class TestSecurity(unittest.TestCase):
                                    ("server/http.h", "BW_HEADERS_LIMIT", "the header fields {} together"),
                                    ("server/http.c", "SPARE_CONNECTIONS", "up to {} more while others make room")]:
             self.assertIn(phrase.format(constant(file, name)), TEXT)
-        self.assertEqual(constant("server/http.c", "CONNECTION_MEMORY_BYTES"), 16 << 10)
-        self.assertIn("each has 16 KiB", TEXT)
+        self.assertEqual(constant("server/http.c", "CONNECTION_MEMORY_BYTES"), 32 << 10)
+        self.assertIn("each has 32 KiB at most", TEXT)
 
     def test_files_are_there(self):
         for name in re.findall(r"`((?:tests|bench|server)/[\w./]+)`", TEXT):

@@ -154,6 +154,7 @@ function* problemFaults(exchange) {
   const problem = JSON.parse(exchange.text);
   if (problem.status !== exchange.status) yield "the problem says another status";
   if (problem.instance !== exchange.headers["x-request-id"]) yield "the problem says another id";
+  if (exchange.headers["cache-control"] !== "no-store") yield "a problem that may be kept";
 }
 
 /* What was taken is what the document lets one ask for. */

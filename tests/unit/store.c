@@ -238,6 +238,8 @@ static void check_owners(bool on_disk)
 static void check_refused(bool on_disk)
 {
     static const char *const bad[] = {"",
+                                      ".",
+                                      "..",
                                       "a/b",
                                       "a b",
                                       "\xc3\xa4",
