@@ -2,7 +2,9 @@
  * callback, so closing needs no bookkeeping by its owner. */
 #include "server/loop.h"
 
+#include <linux/close_range.h>
 #include <stdlib.h>
+#include <unistd.h>
 #include <uv.h>
 
 struct bw_loop {
@@ -189,6 +191,7 @@ int bw_loop_spawn(struct bw_loop *loop, char **arguments, char **environment, co
     if (!child)
         return bw_err_set(err, BW_ENOMEM, "out of memory");
     *child = (struct child){.process.data = child, .gone = gone, .context = context};
+    close_range(3, ~0U, CLOSE_RANGE_CLOEXEC); // libraries leave some open for any child
     int failed = uv_spawn(&loop->uv, &child->process, &options);
     if (failed) {
         uv_close((uv_handle_t *)&child->process, release); // even then, says its manual

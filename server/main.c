@@ -28,9 +28,9 @@ struct server {
     char **arguments;                 // of the program, as main() got them
     struct bw_sockets sockets;        // handed in, then all that are listening; -1: none
     bool handed_in;
-    int successor; // process that is to take our place; 0: none
-    bool drained, aborted;
-    double lost_ms; // when work was given up that dead workers have; 0: never
+    int successor;               // process that is to take our place; 0: none
+    bool told, drained, aborted; // told by a signal to stop
+    double lost_ms;              // when work was given up that dead workers have; 0: never
 };
 
 /* Nobody is connected any more; jobs may still be under way. */
@@ -86,16 +86,19 @@ static void drain(struct server *s)
     bw_http_drain(s->service.http, on_drained, s);
 }
 
-/* The first signal drains, the second aborts. */
+/* The first signal drains, unless a successor has seen to that; the second aborts. */
 static void on_signal(void *context)
 {
     struct server *s = context;
-    if (bw_http_is_draining(s->service.http)) {
+    if (s->told) {
         s->aborted = true;
         bw_log_message(BW_LOG_WARN, "aborting", "told to stop twice: work in progress is dropped");
         bw_loop_stop(s->service.loop);
         return;
     }
+    s->told = true;
+    if (bw_http_is_draining(s->service.http))
+        return;
     bw_supervisor_tell("STOPPING=1\nSTATUS=Finishing what was admitted");
     if (s->successor)
         kill(s->successor, SIGTERM);
@@ -247,36 +250,35 @@ static int watch_signals(struct server *s, struct bw_err *err)
     return code;
 }
 
-/* Are jobs in a directory, which one process has at a time? */
-static bool has_directory(const struct bw_config *config)
-{
-    return *config->jobs && !bw_redis_url_is(config->jobs);
-}
-
-/* A predecessor lets go of the directory when it has ended; connections wait in the queue of the
- * socket meanwhile. */
+/* One process at a time has a directory of jobs. A predecessor lets go of it when it has ended;
+ * connections wait in the queue of the socket meanwhile. It is relieved for that when nothing else
+ * is missing any more. */
 static int start_jobs(struct server *s, struct bw_err *err)
 {
     struct bw_service *service = &s->service;
-    if (has_directory(&s->config))
-        bw_handover_relieve();
     for (;;) {
         bool wait = bw_handover_has_predecessor();
         int code = bw_jobs_new(&service->jobs, service, err);
         if (code != BW_EBUSY || !wait)
             return code;
+        bw_handover_relieve();
         *err = (struct bw_err){0};
         nanosleep(&(struct timespec){.tv_nsec = LOCKED_TICK_MS * 1000000}, NULL);
     }
 }
 
-/* The socket that was handed in, else one on that address. */
-static int open_socket(int *fd, const char *address, struct bw_err *err)
+/* The sockets that were handed in, else new ones; the admin's if there is to be one. */
+static int open_sockets(struct server *s, struct bw_err *err)
 {
-    return *fd >= 0 ? BW_OK : bw_listen(address, fd, err);
+    int code = BW_OK;
+    if (s->sockets.main < 0)
+        code = bw_listen(s->config.listen, &s->sockets.main, err);
+    if (!code && s->sockets.admin < 0 && *s->config.admin_listen)
+        code = bw_listen(s->config.admin_listen, &s->sockets.admin, err);
+    return code;
 }
 
-/* Open the listeners, the admin's if there is to be one, and say where they are. */
+/* Serve on the sockets, and say where they are. */
 static int start_http(struct server *s, char address[BW_ADDRESS_CHARS],
                       char admin[BW_ADDRESS_CHARS], struct bw_err *err)
 {
@@ -285,18 +287,12 @@ static int start_http(struct server *s, char address[BW_ADDRESS_CHARS],
                                           .request_timeout_ms = s->config.request_timeout_ms,
                                           .body_limit_bytes = (size_t)s->config.max_body_bytes};
     struct bw_sockets *sockets = &s->sockets;
-    int code = open_socket(&sockets->main, s->config.listen, err);
-    if (code)
-        return code;
     bw_listen_address(sockets->main, address);
     bool exposed = !bw_listen_is_local(sockets->main) && !*s->config.keys_file;
     const struct bw_http_calls calls = {service, bw_routes_greet, bw_routes_handle,
                                         bw_routes_observe};
-    code = bw_http_new(&service->http, service->loop, sockets->main, &limits, &calls, err);
-    if (!code && (*s->config.admin_listen || sockets->admin >= 0)) {
-        code = open_socket(&sockets->admin, s->config.admin_listen, err);
-        if (code)
-            return code;
+    int code = bw_http_new(&service->http, service->loop, sockets->main, &limits, &calls, err);
+    if (!code && sockets->admin >= 0) {
         bw_listen_address(sockets->admin, admin);
         const struct bw_http_calls fewer = {service, NULL, bw_routes_handle_admin,
                                             bw_routes_observe};
@@ -325,6 +321,8 @@ static int start(struct server *s, struct bw_err *err)
     if (!code)
         code = watch_signals(s, err);
     if (!code)
+        code = open_sockets(s, err);
+    if (!code)
         code = start_jobs(s, err);
     if (!code)
         code = start_ticking(s, err);
@@ -337,8 +335,7 @@ static int start(struct server *s, struct bw_err *err)
         return code;
     log_start(s, address, admin, bw_now_ms() - began_ms);
     bw_supervisor_tell("READY=1\nSTATUS=Serving on %s", address);
-    if (!has_directory(&s->config)) // else it was relieved before
-        bw_handover_relieve();
+    bw_handover_relieve();
     return BW_OK;
 }
 

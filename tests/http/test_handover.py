@@ -9,6 +9,7 @@ import sys
 import tempfile
 import unittest
 
+from redis_server import Redis
 from support import (BUILD, ENDLESS, JSON, PATIENCE_S, QUICK, ROOT, SERVER, TINY, Client, Server, ask, environment,
                      wait_until)
 
@@ -257,6 +258,55 @@ class TestRestart(HandoverCase):
             wait_until(lambda: len(self.lines(server, "successor-gone")) == i + 1, "its end")
             self.assertEqual(ask(server, "GET", "/livez").status, 200)
         server.stop()
+
+    def test_a_successor_that_cannot_start_with_jobs(self):
+        """Its predecessor has not let go of the directory yet."""
+        folder, taken = pathlib.Path(self.folder()), self.socket()
+        secret, settings = folder / "secret", folder / "settings"
+        secret.write_text(32 * "x")
+        settings.write_text("")
+        server = self.start("--config", settings, "--jobs", folder / "jobs", "--webhook-allow", "a.example",
+                            "--webhook-secret-file", secret)
+
+        def admin_is_taken():
+            settings.write_text("admin-listen = 127.0.0.1:%d\n" % taken.getsockname()[1])
+
+        for i, spoil in enumerate((secret.unlink, admin_is_taken)):
+            spoil()
+            os.kill(server.process.pid, signal.SIGUSR2)
+            wait_until(lambda: len(self.lines(server, "successor-gone")) == i + 1, "its end")
+            self.assertEqual(ask(server, "GET", "/readyz").status, 200)
+            secret.write_text(32 * "x")
+        server.stop()
+
+    def test_told_to_stop_once(self):
+        """After it was relieved: what it has begun is finished all the same."""
+        server = self.begin()
+        with Client(server) as client:
+            client.send("POST", "/v1/generate", {**ENDLESS, "n": 1}, JSON)
+            server.wait_for_pictures(1)
+            os.kill(server.process.pid, signal.SIGUSR2)
+            server.wait_for_log("event=draining")
+            os.kill(server.process.pid, signal.SIGTERM)
+            self.assertEqual(client.receive().status, 200)
+        self.assertEqual(server.wait_for_process(), 0)
+        self.end(server)
+
+    def test_descriptors_are_not_inherited(self):
+        """But for the sockets. Of a Redis's connections each replica has its own."""
+        redis = Redis()
+        self.addCleanup(redis.stop)
+        server = self.begin("--jobs", redis.start().url())
+        counts, pid = [], server.process.pid
+        for i in range(3):
+            wait_until(lambda: server.metrics()["job_store_up"] == 1, "Redis")
+            counts.append(len(redis.ask("CLIENT", "LIST").splitlines()))
+            os.kill(pid, signal.SIGUSR2)
+            wait_until(lambda: len(self.lines(server, "stopped")) == i + 1, "a replacement")
+            pid = self.successors(server)[-1]
+        self.assertEqual(counts, counts[:1] * 3)
+        self.assertEqual(server.wait_for_process(), 0)
+        self.end(server)
 
     def test_stopped_while_a_successor_gets_ready(self):
         """It goes too: the log, which it shares, comes to an end."""
