@@ -30,12 +30,13 @@ struct run {
     struct bw_record record;
     struct bw_lease lease;
     struct bw_trace_context trace;
-    bool stored;                       // the job is in Redis
-    bool ended;                        // the order, and how is in `end`
-    bool over;                         // nothing more is to be done
-    bool finishing, telling, renewing; // unanswered, as counted in `calls`
-    int calls, told, telling_to;       // events
-    double renewed_ms;
+    bool stored;                             // the job is in Redis
+    bool ended;                              // the order, and how is in `end`
+    bool over;                               // nothing more is to be done
+    bool mute;                               // Redis is there and took no event
+    bool finishing, telling, renewing;       // unanswered, as counted in `calls`
+    int calls, told, telling_to;             // events
+    double renewed_ms, refused_ms, again_ms; // its end: first refused, to be tried again; 0: not
     struct bw_store_end end;
     bw_fleet_fn *promised; // NULL: nobody waits
     void *promised_context;
@@ -153,15 +154,18 @@ static void on_told(void *context, const struct bw_fleet_answer *answer)
     r->telling = false;
     if (answer->said == BW_FLEET_DONE) {
         r->told = r->telling_to;
+        r->mute = false;
         tell(r);
         finish(r);
     } else {
+        r->mute = answer->said == BW_FLEET_AWAY && bw_fleet_is_up(r->crew->fleet);
         is_lost(r, answer->said); // else once more, later
     }
     answered(r);
 }
 
-/* Send events that were not sent yet, as many as go at a time. */
+/* Send events that were not sent yet, as many as go at a time. A Redis that is full takes none, but
+ * an end, which frees more than it fills, so that does not wait for them. */
 static void tell(struct run *r)
 {
     struct bw_order *o = r->order;
@@ -169,7 +173,8 @@ static void tell(struct run *r)
     struct bw_fleet_event events[BW_FLEET_BATCH];
     int count = 0;
     bool failed = false;
-    if (!o || r->over || r->telling || !r->stored || !bw_fleet_is_up(r->crew->fleet))
+    if (!o || r->over || r->telling || !r->stored || !bw_fleet_is_up(r->crew->fleet) ||
+        (r->mute && r->ended))
         return;
     for (; count < BW_FLEET_BATCH && r->told + count < o->event_count; count++) {
         const struct bw_event *event = &o->events[r->told + count];
@@ -216,8 +221,9 @@ static void on_finished(void *context, const struct bw_fleet_answer *answer)
     if (answer->said == BW_FLEET_DONE) {
         report(r);
         drop(r, "");
-    } else {
-        is_lost(r, answer->said); // else once more, later
+    } else if (!is_lost(r, answer->said)) {
+        r->again_ms = bw_now_ms() + RENEWAL_MS;
+        r->refused_ms = r->refused_ms ? r->refused_ms : bw_now_ms();
     }
     answered(r);
     if (answer->said == BW_FLEET_DONE)
@@ -228,7 +234,7 @@ static void on_finished(void *context, const struct bw_fleet_answer *answer)
 static void finish(struct run *r)
 {
     if (r->over || !r->stored || !r->ended || r->finishing || r->telling ||
-        !bw_fleet_is_up(r->crew->fleet))
+        !bw_fleet_is_up(r->crew->fleet) || bw_now_ms() < r->again_ms)
         return;
     if (r->order && r->told < r->order->event_count) {
         tell(r); // and then the tick or its answer come back here
@@ -471,12 +477,16 @@ void bw_crew_removed(struct bw_crew *crew, const char *key)
     }
 }
 
+/* What Redis has not taken for the time of a lease is another replica's to make. */
 int bw_crew_pending(const struct bw_crew *crew)
 {
-    const struct bw_config *config = crew->service->config;
-    if (crew->down_ms > 0 && bw_now_ms() - crew->down_ms > config->jobs_lease_ms)
+    double given_up_ms = bw_now_ms() - crew->service->config->jobs_lease_ms;
+    int count = crew->count + crew->calls + crew->taking;
+    if (crew->down_ms > 0 && crew->down_ms < given_up_ms)
         return 0;
-    return crew->count + crew->calls + crew->taking;
+    for (const struct run *r = crew->runs; r; r = r->next)
+        count -= !r->over && r->refused_ms > 0 && r->refused_ms < given_up_ms;
+    return count;
 }
 
 int bw_crew_new(struct bw_crew **out, struct bw_service *service, struct bw_fleet *fleet,

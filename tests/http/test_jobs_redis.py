@@ -452,6 +452,28 @@ class TestAccidents(FleetCase):
         self.over("one", b)
         self.assertEqual(b.metrics()[CLAIMED], 1)
 
+    def test_redis_is_full(self):
+        """It takes no events any more, but what the job came to."""
+        redis = self.redis()
+        server = self.replica(redis, *ALONE)
+        self.admit("a", SOME, server)
+        wait_until(lambda: self.state("a", server)["progress"]["step"], "a step")
+        redis.ask("CONFIG", "SET", "maxmemory", "1")
+        server.stop()
+        redis.ask("CONFIG", "SET", "maxmemory", "0")
+        self.assertEqual(self.over("a", self.replica(redis))["images"][0]["url"], "/v1/jobs/a/images/0")
+
+    def test_redis_takes_nothing(self):
+        """A replica that is told to stop does not wait for it for ever."""
+        redis = self.redis()
+        server = self.replica(redis, *ALONE)
+        self.admit("a", SOME, server)
+        wait_until(lambda: self.state("a", server)["progress"]["step"], "a step")
+        redis.ask("CONFIG", "SET", "min-replicas-to-write", "1")
+        server.stop()
+        redis.ask("CONFIG", "SET", "min-replicas-to-write", "0")
+        self.over("a", self.replica(redis))
+
     def test_redis_comes_late(self):
         redis = Redis()
         self.addCleanup(redis.stop)
