@@ -364,24 +364,24 @@ static void restarts(void)
 {
     struct scene s = new_scene(true, &roomy);
     char ids[100] = "";
-    CHECK_INT(add(&s, "alice", "..", 1), BW_OK);
+    CHECK_INT(add(&s, "alice", "...", 1), BW_OK);
     CHECK_INT(add(&s, "bob smith", "con", 2), BW_OK);
     CHECK_INT(add(&s, "", "-rf", 3), BW_OK);
     CHECK_INT(add(&s, "", "gone", 4), BW_OK);
-    CHECK_INT(finish(&s, "alice", "..", 10, 2, 70000), BW_OK);
+    CHECK_INT(finish(&s, "alice", "...", 10, 2, 70000), BW_OK);
     CHECK_INT(finish(&s, "bob smith", "con", 9, 0, 0), BW_OK);
     CHECK(bw_store_remove(s.store, "", "gone"));
     restart(&s, &roomy);
-    const struct bw_record *done = bw_store_find(s.store, "alice", "..");
+    const struct bw_record *done = bw_store_find(s.store, "alice", "...");
     const struct bw_record *failed = bw_store_find(s.store, "bob smith", "con");
     REQUIRE(done && failed);
     CHECK(done->outcome == BW_JOB_COMPLETED && done->created_s == 1 && done->finished_s == 10);
     CHECK_TEXT(done->result, "{\"model_digest\":\"x\"}");
     CHECK_TEXT(done->body, "{\"class\":\"plums\",\"seed\":7}");
-    CHECK_TEXT(done->fingerprint, admission("", "..", 0).fingerprint);
+    CHECK_TEXT(done->fingerprint, admission("", "...", 0).fingerprint);
     CHECK(failed->outcome == BW_JOB_FAILED && failed->picture_count == 0);
-    CHECK_INT(read_back(&s, "alice", "..", 1, 70000), BW_OK);
-    CHECK_INT(read_back(&s, "alice", "..", 0, 70000), BW_OK);
+    CHECK_INT(read_back(&s, "alice", "...", 1, 70000), BW_OK);
+    CHECK_INT(read_back(&s, "alice", "...", 0, 70000), BW_OK);
     CHECK(!bw_store_find(s.store, "", "gone"));
     bw_store_each_unfinished(s.store, note_unfinished, ids);
     CHECK_TEXT(ids, "-rf ");
@@ -390,7 +390,7 @@ static void restarts(void)
     CHECK_INT(read_back(&s, "", "-rf", 0, 5), BW_OK);
     const struct bw_store_limits tight = {.keep_s = 100, .bytes = 1000, .records = 100};
     restart(&s, &tight); // the order in which they finished is known again
-    CHECK(!bw_store_find(s.store, "alice", "..") && !bw_store_find(s.store, "bob smith", "con"));
+    CHECK(!bw_store_find(s.store, "alice", "...") && !bw_store_find(s.store, "bob smith", "con"));
     CHECK(bw_store_find(s.store, "", "-rf"));
     end_scene(&s);
 }
