@@ -145,11 +145,36 @@ static void finish(struct running *r)
         forget(r); // it was deleted meanwhile
 }
 
+/* ---- the clock ---- */
+
+/* What the clock is set to: its time less that of the one that only goes on. */
+static int64_t clock_set_s(void)
+{
+    return bw_unix_s() - (int64_t)(bw_now_ms() / 1e3);
+}
+
+/* The clock may be set while jobs are kept; that makes none of them older or younger. */
+static void follow_clock(struct bw_jobs *jobs)
+{
+    struct bw_log_line line;
+    int64_t said_s = clock_set_s(), by_s = said_s - jobs->clock_s;
+    if (by_s > -CLOCK_JUMP_S && by_s < CLOCK_JUMP_S)
+        return;
+    bw_store_shift(jobs->store, by_s);
+    jobs->clock_s = said_s;
+    bw_log_begin(&line, BW_LOG_WARN, "clock-was-set");
+    bw_log_int(&line, "by_s", by_s);
+    bw_log_end(&line);
+}
+
+/* ---- the end ---- */
+
 static void on_ended(struct bw_keeper *keeper, struct bw_order *order)
 {
     struct running *r = (struct running *)keeper;
     const struct bw_record *record = bw_store_find(r->jobs->store, r->owner, r->id);
     r->ended = true;
+    follow_clock(r->jobs); // its end is stamped with the clock as it is now
     bw_account_end(order, r->id, &r->end);
     if (record && r->end.result) { // for those who follow the events
         struct bw_record finished = *record;
@@ -449,12 +474,6 @@ void bw_jobs_image(struct bw_service *service, struct bw_exchange *x)
 
 /* ---- life ---- */
 
-/* What the clock is set to: its time less that of the one that only goes on. */
-static int64_t clock_set_s(void)
-{
-    return bw_unix_s() - (int64_t)(bw_now_ms() / 1e3);
-}
-
 int bw_jobs_new(struct bw_jobs **out, struct bw_service *service, struct bw_err *err)
 {
     const struct bw_config *config = service->config;
@@ -564,22 +583,10 @@ static void resume(void *context, const struct bw_record *record)
 void bw_jobs_resume(struct bw_jobs *jobs)
 {
     jobs->full = false;
-    if (jobs->store)
-        bw_store_each_unfinished(jobs->store, resume, jobs);
-}
-
-/* The clock may be set while jobs are kept; that makes none of them older or younger. */
-static void follow_clock(struct bw_jobs *jobs)
-{
-    struct bw_log_line line;
-    int64_t said_s = clock_set_s(), by_s = said_s - jobs->clock_s;
-    if (by_s > -CLOCK_JUMP_S && by_s < CLOCK_JUMP_S)
+    if (!jobs->store)
         return;
-    bw_store_shift(jobs->store, by_s);
-    jobs->clock_s = said_s;
-    bw_log_begin(&line, BW_LOG_WARN, "clock-was-set");
-    bw_log_int(&line, "by_s", by_s);
-    bw_log_end(&line);
+    follow_clock(jobs); // those that cannot be made again end here
+    bw_store_each_unfinished(jobs->store, resume, jobs);
 }
 
 void bw_jobs_tick(struct bw_jobs *jobs)

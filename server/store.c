@@ -46,6 +46,7 @@ struct bw_store {
     struct entries queue;
     struct entry *current;
     bool erasing;           // what is done with the current one
+    int64_t late_s;         // that its end is to be shifted by
     size_t header_bytes;    // of the current one, once written
     struct bw_err disk_err; // of the current one
 
@@ -168,6 +169,8 @@ static void settle(struct bw_store *store)
 {
     struct entry *e = store->current;
     struct bw_err err = store->disk_err;
+    e->record.finished_s += store->late_s;
+    store->late_s = 0;
     store->current = NULL;
     if (store->erasing) {
         if (err.code)
@@ -274,7 +277,7 @@ void bw_store_shift(struct bw_store *store, int64_t by_s)
 {
     struct entry *e;
     TAILQ_FOREACH(e, &store->over, in_list)
-        e->record.finished_s += by_s;
+        *(e == store->current ? &store->late_s : &e->record.finished_s) += by_s;
 }
 
 bool bw_store_was(const struct bw_store *store, const char *owner, const char *id)

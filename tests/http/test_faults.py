@@ -176,6 +176,17 @@ class TestClock(JobCase):
         self.assertEqual(len(self.pictures("kept")), 1)
         self.assertEqual(ask(self.server, "GET", "/livez").status, 200)
 
+    def test_ends_beside_it(self):
+        """Whichever is first, the jump or the end, jobs are kept for their time."""
+        names = [f"job-{i}" for i in range(300)]
+        with Client(self.server) as client:
+            for i, name in enumerate(names):
+                if i % 60 == 30:
+                    self.file.write_text(str(-7200 * (i // 60 + 1)))
+                self.assertEqual(client.ask("PUT", f"/v1/jobs/{name}", QUICK).status, 201)
+        for name in names:
+            self.over(name)
+
     def test_forwards(self):
         self.check(self.YEAR_S)
 
