@@ -549,8 +549,9 @@ void bw_desk_free(struct bw_desk *desk)
     free(desk);
 }
 
-/* While we drain, jobs of other replicas are not waited for: a stream breaks off, to be taken up at
- * another replica where it ended, and whoever waits for the whole is told to ask again. */
+/* While we drain and nobody goes on here, jobs of other replicas are not waited for: a stream
+ * breaks off, to be taken up at another replica where it ended, and whoever waits for the whole is
+ * told to ask again. */
 static void send_away(struct follower *f)
 {
     struct bw_err err = {0};
@@ -572,7 +573,7 @@ static void look_after(struct follower *f, double now_ms)
     const struct bw_desk *desk = f->desk;
     if (!f->exchange || f->over)
         return;
-    if (bw_http_is_draining(desk->service->http)) {
+    if (bw_http_is_draining(desk->service->http) && !desk->service->outlived) {
         send_away(f);
         return;
     }

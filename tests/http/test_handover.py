@@ -308,6 +308,20 @@ class TestRestart(HandoverCase):
         self.assertEqual(server.wait_for_process(), 0)
         self.end(server)
 
+    def test_whoever_waits_for_a_shared_job(self):
+        """Here, where somebody else goes on, nobody is sent away."""
+        redis = Redis()
+        self.addCleanup(redis.stop)
+        server = self.begin("--jobs", redis.start().url())
+        server.wait_for_log("event=redis-up")
+        with Client(server) as client:
+            client.send("POST", "/v1/generate", {**ENDLESS, "n": 1}, {**JSON, "Idempotency-Key": "k"})
+            server.wait_for_pictures(1)
+            os.kill(server.process.pid, signal.SIGUSR2)
+            self.assertEqual(client.receive().status, 200)
+        self.assertEqual(server.wait_for_process(), 0)
+        self.end(server)
+
     def test_stopped_while_a_successor_gets_ready(self):
         """It goes too: the log, which it shares, comes to an end."""
         server = self.start()
