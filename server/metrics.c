@@ -127,14 +127,19 @@ void bw_metrics_admission(struct bw_metrics *m, enum bw_admission admission)
     pthread_mutex_unlock(&m->lock);
 }
 
-void bw_metrics_prediction(struct bw_metrics *m, double predicted_ms, double actual_ms,
-                           bool has_deadline, bool met)
+void bw_metrics_prediction(struct bw_metrics *m, double predicted_ms, double actual_ms)
 {
     pthread_mutex_lock(&m->lock);
     double error = (actual_ms - predicted_ms) / (actual_ms > 1e-3 ? actual_ms : 1e-3);
     observe(&m->error, error_bounds, error < 0 ? -error : error);
-    m->deadlines_met += has_deadline && met;
-    m->deadlines_missed += has_deadline && !met;
+    pthread_mutex_unlock(&m->lock);
+}
+
+void bw_metrics_deadline(struct bw_metrics *m, bool met)
+{
+    pthread_mutex_lock(&m->lock);
+    m->deadlines_met += met;
+    m->deadlines_missed += !met;
     pthread_mutex_unlock(&m->lock);
 }
 

@@ -87,11 +87,11 @@ void bw_metrics_step(struct bw_metrics *metrics, const uint8_t *masks, int count
 /* A worker decoded a picture. */
 void bw_metrics_decode(struct bw_metrics *metrics, double duration_ms);
 
-/* A request was admitted or not, and one that was came back this much later than it was predicted
- * to (negative: earlier). */
+/* A request was admitted or not; one that was took so long, which was predicted otherwise; and what
+ * was promised with its deadline was kept or not. */
 void bw_metrics_admission(struct bw_metrics *metrics, enum bw_admission admission);
-void bw_metrics_prediction(struct bw_metrics *metrics, double predicted_ms, double actual_ms,
-                           bool has_deadline, bool met);
+void bw_metrics_prediction(struct bw_metrics *metrics, double predicted_ms, double actual_ms);
+void bw_metrics_deadline(struct bw_metrics *metrics, bool met);
 
 /* A job is over; BW_CANCELLED: it was deleted before. */
 void bw_metrics_job(struct bw_metrics *metrics, enum bw_outcome outcome);

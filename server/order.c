@@ -345,9 +345,11 @@ static void end(struct bw_order *o)
         o->problem = BW_PROBLEM_INTERNAL;
         o->err = o->jobs[i].err;
     }
+    double deadline_ms = o->request.deadline_ms;
     if (!o->failed)
-        bw_metrics_prediction(&o->service->metrics, o->predicted_ms, o->total_ms,
-                              o->request.deadline_ms > 0, o->total_ms <= o->request.deadline_ms);
+        bw_metrics_prediction(&o->service->metrics, o->predicted_ms, o->total_ms);
+    if (deadline_ms > 0 && (!o->failed || o->problem == BW_PROBLEM_TOO_LATE))
+        bw_metrics_deadline(&o->service->metrics, !o->failed && o->total_ms <= deadline_ms);
     if (o->keeper)
         o->keeper->ended(o->keeper, o);
     answer_listeners(o);

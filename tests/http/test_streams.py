@@ -401,6 +401,7 @@ class TestFailures(StreamCase):
         self.assertEqual(problem["type"], "urn:brickwork:problem:deadline-missed")
         server.wait_for_pictures(0)
         self.assertEqual(server.metrics()[CANCELLED], 1)
+        self.assertEqual(server.metrics()['deadlines_total{outcome="missed"}'], 1)
 
 
 class TestDraining(StreamCase):

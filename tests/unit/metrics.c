@@ -191,9 +191,11 @@ static void counters_count(void)
 static void predictions_are_judged(void)
 {
     bw_metrics_init(&metrics);
-    bw_metrics_prediction(&metrics, 95, 100, true, true);
-    bw_metrics_prediction(&metrics, 300, 100, true, false);
-    bw_metrics_prediction(&metrics, 1, 0, false, false);
+    bw_metrics_prediction(&metrics, 95, 100);
+    bw_metrics_prediction(&metrics, 300, 100);
+    bw_metrics_prediction(&metrics, 1, 0);
+    bw_metrics_deadline(&metrics, true);
+    bw_metrics_deadline(&metrics, false);
     bw_metrics_admission(&metrics, BW_TAKEN);
     bw_metrics_admission(&metrics, BW_TURNED_AWAY_DEADLINE);
     struct bw_buf text = {0};
