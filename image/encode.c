@@ -11,6 +11,15 @@
 typedef int encode_fn(const unsigned char *rgb, int width, int height,
                       const struct bw_encoding *encoding, struct bw_buf *out, struct bw_err *err);
 
+/* As the libraries have it; libpng takes that for the most that anybody means. */
+int bw_image_most_side(enum bw_format format)
+{
+    static const int most[] = {
+        [BW_FORMAT_JPEG] = 65500, [BW_FORMAT_PNG] = 1000000, [BW_FORMAT_WEBP] = 16383};
+    assert(format != BW_FORMAT_ANY);
+    return most[format];
+}
+
 int bw_image_encode(const unsigned char *rgb, int width, int height,
                     const struct bw_encoding *encoding, struct bw_buf *out, struct bw_err *err)
 {

@@ -8,6 +8,7 @@
 #include "base/random.h"
 #include "base/text.h"
 #include "engine/schedule.h"
+#include "image/encode.h"
 #include "server/answer.h"
 #include "server/catalogue.h"
 #include "server/jobs.h"
@@ -200,6 +201,12 @@ static struct bw_order *prepare(struct bw_service *service, const char *client,
     const struct bw_picture picture = bw_plan_picture(&plan, &served->model->arch);
     request->picture.width = picture.width;
     request->picture.height = picture.height;
+    int most = bw_image_most_side(request->format);
+    if (picture.width > most || picture.height > most) {
+        bw_err_set_field(err, BW_ERANGE, "/size", "%s has sides of %d pixels at most",
+                         bw_format_media_type(request->format), most);
+        return NULL;
+    }
     struct bw_order *o = bw_order_new(service, served, client, request, &plan, watched);
     if (!o)
         bw_err_set(err, BW_ENOMEM, "out of memory");

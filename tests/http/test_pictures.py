@@ -217,6 +217,18 @@ class TestFormats(ServerCase):
                 far = [abs(a - b) for a, b in pairs]
                 self.assertLess(sum(far) / len(far), 3)
 
+    def test_longest_sides(self):
+        """What no file of the format can hold is refused before it is computed."""
+        server = Server("--max-area", 1 << 22)
+        self.addCleanup(server.stop)
+        for form, size in ("webp", "32x16384"), ("jpeg", "65504x32"):
+            for path in ("/v1/quote", "/v1/generate"):
+                answer = ask(server, "POST", path, {"format": form, "size": size, "steps": 1})
+                problem = self.refused(answer, 422, "/size")
+                self.assertRegex(problem["detail"], f"image/{form} has sides of [0-9]+ pixels at most")
+        self.assertEqual(ask(server, "POST", "/v1/generate",
+                             {"format": "webp", "size": "32x16352", "steps": 1, "seed": 1}).status, 200)
+
     def test_quality_is_size(self):
         for name in ("jpeg", "webp"):
             sizes = [len(self.picture({**BODY, "format": name, "quality": q}))
