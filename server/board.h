@@ -34,6 +34,7 @@ struct bw_task {
     double arrived_ms;
     double due_ms;   // INFINITY: nobody waits for a certain moment
     bool promised;   // due_ms is the request's deadline, not a target of the operator's
+    bool owed;       // of a job that was admitted before, maybe by another replica
     int client;      // index on the board
     uint64_t number; // of admission: earlier is smaller
 

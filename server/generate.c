@@ -218,6 +218,8 @@ struct bw_order *bw_generate_order_unasked(struct bw_service *service, const cha
 {
     struct bw_answer answer = {0};
     struct bw_order *o = prepare(service, client, request, true, err);
+    for (int i = 0; o && i < request->count; i++)
+        o->jobs[i].task.owed = true;
     if (!o || !bw_order_admit(o, false, &answer, err))
         return o;
     bw_order_discard(o);

@@ -348,12 +348,13 @@ static double best_promise_ms(const struct bw_board *board, struct bw_task *cons
 }
 
 /* Work on the board and of the newcomers, of one client or (-1) of all, on the rungs of the
- * forecast. */
+ * forecast. What is owed is no work of newcomers: however large, it waits only for the others. */
 static double work_ms(const struct bw_forecast *f, int all, int client)
 {
     double sum = 0;
     for (int i = 0; i < all; i++) {
-        if (client < 0 || f[i].task->client == client)
+        bool counts = !f[i].newcomer || !f[i].task->owed;
+        if (counts && (client < 0 || f[i].task->client == client))
             sum += left_ms(f[i].task, f[i].rung);
     }
     return sum;

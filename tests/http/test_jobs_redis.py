@@ -203,6 +203,32 @@ class TestReplicas(FleetCase):
         over = [line for line in server.lines if "event=job-over" in line and "outcome=done" in line]
         self.assertEqual([line.split(" id=")[1].split()[0] for line in over], ["high", "normal", "low"])
 
+    def test_larger_than_the_bound(self):
+        """A job that was taken is made, beside other work, and holds up none behind it."""
+        redis = self.redis()
+        server = self.replica(redis, *ALONE, "--queue-ms", 200)
+        over = threading.Event()
+
+        def keep_busy():
+            with Client(server) as client:
+                while not over.is_set():
+                    client.ask("POST", "/v1/generate", {**QUICK, "steps": 8})
+
+        others = [threading.Thread(target=keep_busy) for _ in range(4)]
+        for one in others:
+            one.start()
+        try:
+            wait_until(lambda: server.metrics()['pictures_total{outcome="done"}'] > 8, "others at work")
+            self.admit("large", LONG, server)
+            self.admit("small", QUICK, server)
+            self.over("small", server)
+            self.until_running("large", server)
+            self.delete("large", server)
+        finally:
+            over.set()
+            for one in others:
+                one.join()
+
     def test_as_many_as_may_wait(self):
         redis = self.redis()
         server = self.replica(redis, *ALONE)

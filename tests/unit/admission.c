@@ -319,6 +319,9 @@ static void work_is_bounded(void)
     struct bw_task *fits = make(10, false, never), *large = make(40, false, never);
     fits->client = large->client = 9;
     CHECK_INT(admit(&fits, 1).refusal, BW_ADMITTED);
+    large->owed = true;
+    CHECK_INT(admit(&large, 1).refusal, BW_ADMITTED); // others are within the bound
+    large->owed = false;
     struct bw_verdict verdict = admit(&large, 1);
     CHECK_INT(verdict.refusal, BW_REFUSED_FULL);
     CHECK_OF(verdict.retry_ms > 0 && verdict.retry_ms <= 1000, "%g", verdict.retry_ms);
