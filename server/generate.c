@@ -190,8 +190,9 @@ static struct bw_served *complete(struct bw_service *service, struct bw_request 
 }
 
 /* An order for the request that nobody was asked about yet. */
-static struct bw_order *prepare(struct bw_service *service, const char *client,
-                                struct bw_request *request, bool watched, struct bw_err *err)
+static struct bw_order *prepare_for(struct bw_service *service, const char *client,
+                                    double arrived_ms, struct bw_request *request, bool watched,
+                                    struct bw_err *err)
 {
     struct bw_plan plan;
     struct bw_served *served = complete(service, request, err);
@@ -207,17 +208,24 @@ static struct bw_order *prepare(struct bw_service *service, const char *client,
                          bw_format_media_type(request->format), most);
         return NULL;
     }
-    struct bw_order *o = bw_order_new(service, served, client, request, &plan, watched);
+    struct bw_order *o = bw_order_new(service, served, client, arrived_ms, request, &plan, watched);
     if (!o)
         bw_err_set(err, BW_ENOMEM, "out of memory");
     return o;
+}
+
+static struct bw_order *prepare(struct bw_service *service, const struct bw_exchange *x,
+                                struct bw_request *request, bool watched, struct bw_err *err)
+{
+    return prepare_for(service, bw_exchange_client(x), bw_exchange_arrived_ms(x), request, watched,
+                       err);
 }
 
 struct bw_order *bw_generate_order_unasked(struct bw_service *service, const char *client,
                                            struct bw_request *request, struct bw_err *err)
 {
     struct bw_answer answer = {0};
-    struct bw_order *o = prepare(service, client, request, true, err);
+    struct bw_order *o = prepare_for(service, client, bw_now_ms(), request, true, err);
     for (int i = 0; o && i < request->count; i++)
         o->jobs[i].task.owed = true;
     if (!o || !bw_order_admit(o, false, &answer, err))
@@ -247,7 +255,7 @@ struct bw_order *bw_generate_order(struct bw_service *service, struct bw_exchang
                                    struct bw_request *request, bool watched)
 {
     struct bw_err err = {0};
-    struct bw_order *o = prepare(service, bw_exchange_client(x), request, watched, &err);
+    struct bw_order *o = prepare(service, x, request, watched, &err);
     if (o)
         return admit(x, o);
     refuse(x, &err);
@@ -258,7 +266,7 @@ int bw_generate_settle(struct bw_service *service, struct bw_exchange *x,
                        struct bw_request *request)
 {
     struct bw_err err = {0};
-    struct bw_order *o = prepare(service, bw_exchange_client(x), request, false, &err);
+    struct bw_order *o = prepare(service, x, request, false, &err);
     if (!o) {
         refuse(x, &err);
         return 0;
@@ -333,7 +341,7 @@ void bw_generate_handle_get(struct bw_service *service, struct bw_exchange *x)
     if (chosen < 0)
         return;
     request.format = formats[chosen];
-    struct bw_order *o = prepare(service, bw_exchange_client(x), &request, false, &err);
+    struct bw_order *o = prepare(service, x, &request, false, &err);
     if (!o)
         refuse(x, &err);
     else if (known_already(service, x, o))
@@ -351,7 +359,7 @@ void bw_generate_quote(struct bw_service *service, struct bw_exchange *x)
         return;
     if (request.format == BW_FORMAT_ANY)
         request.format = BW_FORMAT_JPEG;
-    struct bw_order *o = prepare(service, bw_exchange_client(x), &request, false, &err);
+    struct bw_order *o = prepare(service, x, &request, false, &err);
     if (!o) {
         refuse(x, &err);
         return;
@@ -426,7 +434,7 @@ void bw_generate_handle_sdapi(struct bw_service *service, struct bw_exchange *x)
     } else if (!bw_answer_choose(x, offer, 1, "pictures come in application/json here") &&
                find_class(service, x, &asked->request, asked->prompt)) {
         asked->request.partial_images = SD_PREVIEWS;
-        o = prepare(service, bw_exchange_client(x), &asked->request, true, &err);
+        o = prepare(service, x, &asked->request, true, &err);
         if (o) {
             o = admit(x, o);
         } else {

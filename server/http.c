@@ -88,7 +88,7 @@ struct bw_exchange {
     size_t chunk_sent;
     bool ended; // nothing will be pulled any more
 
-    double started_ms;
+    double started_ms, arrived_ms;
     struct bw_http_done done;
 };
 
@@ -347,6 +347,7 @@ static void wait_for_news(struct bw_exchange *x)
 static enum MHD_Result handle(struct bw_exchange *x)
 {
     x->handled = true;
+    x->arrived_ms = bw_now_ms();
     greet(x);
     x->http->calls.handle(x->http->calls.context, x);
     if (x->response || x->lost)
@@ -676,6 +677,11 @@ void bw_exchange_add_header(struct bw_exchange *x, const char *name, const char 
 {
     bw_buf_add(&x->extra, name, strlen(name) + 1);
     bw_buf_add(&x->extra, value, strlen(value) + 1);
+}
+
+double bw_exchange_arrived_ms(const struct bw_exchange *x)
+{
+    return x->arrived_ms;
 }
 
 const char *bw_exchange_id(const struct bw_exchange *x)

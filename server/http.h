@@ -97,6 +97,9 @@ void bw_exchange_list(const struct bw_exchange *x, const char *name, char *out, 
 /* The i-th parameter of the query, decoded; false if there are not so many. */
 bool bw_exchange_query(const struct bw_exchange *x, int i, const char **name, const char **value);
 const char *bw_exchange_body(const struct bw_exchange *x, size_t *length);
+/* bw_now_ms() when it had arrived, its body included. */
+double bw_exchange_arrived_ms(const struct bw_exchange *x);
+
 const char *bw_exchange_id(const struct bw_exchange *x); // X-Request-Id, the client's or our own
 
 /* For the gate to fill in. */

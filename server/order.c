@@ -17,8 +17,9 @@
 /* ---- life ---- */
 
 struct bw_order *bw_order_new(struct bw_service *service, struct bw_served *served,
-                              const char *client, const struct bw_request *request,
-                              const struct bw_plan *plan, bool watched)
+                              const char *client, double arrived_ms,
+                              const struct bw_request *request, const struct bw_plan *plan,
+                              bool watched)
 {
     struct bw_order *o = calloc(1, sizeof *o + (size_t)request->count * sizeof(struct bw_job));
     if (!o)
@@ -27,7 +28,7 @@ struct bw_order *bw_order_new(struct bw_service *service, struct bw_served *serv
     o->served = served;
     bw_catalogue_retain(served);
     o->request = *request;
-    o->arrived_ms = bw_now_ms();
+    o->arrived_ms = arrived_ms;
     snprintf(o->client, sizeof o->client, "%s", client);
     for (int i = 0; i < request->count; i++) {
         bw_job_init(&o->jobs[i], &o->request, plan, &served->price, i, o->arrived_ms, o);
@@ -441,7 +442,7 @@ static void run_out(void *context)
 int bw_order_admit(struct bw_order *o, bool only_ask, struct bw_answer *answer, struct bw_err *err)
 {
     const struct bw_config *config = o->service->config;
-    uint64_t grace_ms = (uint64_t)config->deadline_grace_ms;
+    double late_ms = o->arrived_ms + o->request.deadline_ms + config->deadline_grace_ms;
     int count = o->request.count;
     if (o->request.deadline_ms > 0 && config->policy != BW_POLICY_FIFO && !only_ask) {
         o->patience = bw_timer_new(o->service->loop, run_out, o);
@@ -455,7 +456,7 @@ int bw_order_admit(struct bw_order *o, bool only_ask, struct bw_answer *answer, 
     o->service->in_progress += count;
     o->predicted_ms = answer->verdict.end_ms - o->arrived_ms;
     if (o->patience)
-        bw_timer_start(o->patience, (uint64_t)(o->request.deadline_ms) + grace_ms, 0);
+        bw_timer_start(o->patience, (uint64_t)fmax(late_ms - bw_now_ms(), 0), 0);
     add_event(o, (struct bw_event){.kind = BW_EVENT_QUEUED,
                                    .pictures = count,
                                    .predicted_ms = fmax(o->predicted_ms, 0)});

@@ -71,10 +71,12 @@ struct bw_keeper {
 };
 
 /* An order that is not admitted yet, for a request that is complete and its plan; retains the
- * model. `watched`: somebody will want to know of its steps. NULL without memory. */
+ * model. `arrived_ms`: bw_now_ms() when it was sent, from when its deadline counts. `watched`:
+ * somebody will want to know of its steps. NULL without memory. */
 struct bw_order *bw_order_new(struct bw_service *service, struct bw_served *served,
-                              const char *client, const struct bw_request *request,
-                              const struct bw_plan *plan, bool watched);
+                              const char *client, double arrived_ms,
+                              const struct bw_request *request, const struct bw_plan *plan,
+                              bool watched);
 /* Free an order that was never admitted. */
 void bw_order_discard(struct bw_order *order);
 

@@ -257,6 +257,17 @@ class TestReplicas(FleetCase):
         self.over("yes", b)
         self.assertEqual(self.pictures("yes", b), self.made_anew(self.state("yes", b)["request"], b))
 
+    def test_deadlines_while_redis_is_slow(self):
+        """They count from when the request arrived."""
+        redis = self.redis()
+        server = self.replica(redis, *ALONE)
+        redis.process.send_signal(signal.SIGSTOP)
+        with Client(server) as client:
+            client.send("POST", "/v1/generate", {**QUICK, "deadline_ms": 1000}, keyed("late"))
+            time.sleep(1.5)
+            redis.process.send_signal(signal.SIGCONT)
+            self.refused(client.receive(), 503, "deadline-infeasible")
+
     def test_clients_leave(self):
         """Whoever follows a job or waits for it may go; the job stays."""
         redis = self.redis()
