@@ -5,6 +5,7 @@
 #include "api/job.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "engine/digest.h"
 #include "server/answer.h"
 
 #include <stdio.h>
@@ -126,11 +127,12 @@ void bw_account_report(struct bw_webhook *webhook, const struct bw_record *recor
 {
     struct bw_request request;
     char traceparent[BW_TRACEPARENT_CHARS] = "";
-    char event[BW_OWNER_CHARS + BW_JOB_ID_CHARS + 24];
+    char made_of[BW_DIGEST_CHARS], event[BW_OWNER_CHARS + BW_JOB_ID_CHARS + 24 + BW_DIGEST_CHARS];
     if (*trace->trace)
         bw_trace_context_render(trace, traceparent);
-    snprintf(event, sizeof event, "%s/%s/%lld", record->owner, record->id,
-             (long long)record->created_s);
+    bw_digest(record->body, strlen(record->body), made_of); // ids are used again
+    snprintf(event, sizeof event, "%s/%s/%lld/%s", record->owner, record->id,
+             (long long)record->created_s, made_of);
     if (text && !bw_request_parse(&request, record->body, strlen(record->body), NULL) &&
         *request.webhook)
         bw_webhook_send(webhook, request.webhook, event, text, traceparent);

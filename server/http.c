@@ -3,13 +3,12 @@
  * of the body, its end, and once more after a suspended connection is resumed. Three rules hold
  * throughout:
  *
- *   - an answer is queued only at or after the end of the request, except where the connection is
- * to be closed anyway: libmicrohttpd refuses answers in the middle of a body and closes after early
- * ones;
- *   - a connection is suspended exactly while its exchange waits for a handler's answer or the next
- * piece of it, and only then watched for the client leaving, which libmicrohttpd does not notice by
- * itself;
- *   - an exchange is freed in one place, when libmicrohttpd says that the request is over.
+ * - An answer is queued only at or after the end of the request, except where the connection is to
+ *   be closed anyway: libmicrohttpd refuses answers in the middle of a body, and closes after early
+ *   ones.
+ * - A connection is suspended exactly while its exchange waits for a handler's answer or the next
+ *   piece of it, and only then watched for the client leaving, which libmicrohttpd does not notice.
+ * - An exchange is freed in one place, when libmicrohttpd says that the request is over.
  */
 #include "server/http.h"
 
@@ -29,11 +28,10 @@
 
 enum {
     CONNECTION_MEMORY_BYTES = 32768,
-    ANSWER_HEAD_BYTES = 8192, // of that: as much as an answer's own may have
-    ENTRY_BYTES = 64,         // of that: what the library knows of a field, cookie or parameter
-    DRAIN_LIMIT_BYTES =
-        8 << 20,            // of a body too large: read and dropped, so the client sees the 413
-    SPARE_CONNECTIONS = 16, // beyond the limit, while others make room
+    ANSWER_HEAD_BYTES = 8192,    // of that: as much as an answer's own may have
+    ENTRY_BYTES = 64,            // of that: what the library knows of a field, cookie or parameter
+    DRAIN_LIMIT_BYTES = 8 << 20, // of a body too large: dropped, so that the client sees the 413
+    SPARE_CONNECTIONS = 16,      // beyond the limit, while others make room
     SWEEP_MS = 250,
     IDLE_GRACE_MS = 1000, // while draining: for requests already on their way
     CLIENT_LEFT = 499,
@@ -66,9 +64,10 @@ struct bw_exchange {
     struct bw_buf extra; // fields for the answer, in the same form
     struct bw_buf body;
     size_t dropped_bytes;
-    bool refused; // the request never reaches a handler
-    bool unread;  // its refusal does not wait for the end of the body
-    bool last;    // of its connection
+    bool refused;  // the request never reaches a handler
+    bool unread;   // its refusal does not wait for the end of the body
+    bool last;     // of its connection
+    bool bodiless; // HEAD: whatever the answer is
     enum bw_problem refusal;
     const char *refusal_reason;
 
@@ -172,9 +171,9 @@ static bool leaves_room(const struct bw_exchange *x, size_t head_bytes)
 {
     const char *cookie = bw_exchange_header(x, "Cookie"); // of which the library makes a copy
     const enum MHD_ValueKind kinds = MHD_HEADER_KIND | MHD_COOKIE_KIND | MHD_GET_ARGUMENT_KIND;
-    int entries = MHD_get_connection_values(x->mhd, kinds, NULL, NULL);
-    size_t taken = head_bytes + (cookie ? strlen(cookie) : 0) + (size_t)entries * ENTRY_BYTES;
-    return taken <= CONNECTION_MEMORY_BYTES - ANSWER_HEAD_BYTES;
+    size_t entries = (size_t)MHD_get_connection_values(x->mhd, kinds, NULL, NULL);
+    return head_bytes + (cookie ? strlen(cookie) : 0) + entries * ENTRY_BYTES <=
+           CONNECTION_MEMORY_BYTES - ANSWER_HEAD_BYTES;
 }
 
 /* The library parses the head in place, so its parts lie where they arrived. */
@@ -264,6 +263,7 @@ static struct bw_exchange *begin(struct bw_http *http, struct MHD_Connection *mh
     x->done.route = "none";
     x->body.ceiling_bytes = http->limits.body_limit_bytes;
     snprintf(x->method, sizeof x->method, "%s", method);
+    x->bodiless = strcmp(method, "HEAD") == 0;
     bw_peer_address(MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CLIENT_ADDRESS)->client_addr,
                     x->caller.address);
     struct bw_framing framing;
@@ -501,11 +501,6 @@ static struct MHD_Response *not_modified(size_t length)
     return response;
 }
 
-static bool is_head(const struct bw_exchange *x)
-{
-    return strcmp(x->method, "HEAD") == 0;
-}
-
 /* For an answer that there was no memory for; the library copies it into one block. */
 static void respond_without_memory(struct bw_exchange *x)
 {
@@ -516,7 +511,7 @@ static void respond_without_memory(struct bw_exchange *x)
                           "\"instance\":\"%s\"}",
                           x->id);
     x->response = MHD_create_response_from_buffer((size_t)length, text, MHD_RESPMEM_MUST_COPY);
-    x->done.sent_bytes = is_head(x) ? 0 : (size_t)length;
+    x->done.sent_bytes = x->bodiless ? 0 : (size_t)length;
     publish(x, MHD_HTTP_INTERNAL_SERVER_ERROR, bw_problem_headers);
 }
 
@@ -533,7 +528,7 @@ void bw_exchange_respond(struct bw_exchange *x, int status, const struct bw_head
                        : MHD_create_response_from_buffer(length, body, MHD_RESPMEM_MUST_FREE);
     if (bare || !x->response)
         free(body);
-    x->done.sent_bytes = bare || is_head(x) ? 0 : length;
+    x->done.sent_bytes = bare || x->bodiless ? 0 : length;
     publish(x, status, headers);
 }
 
@@ -573,7 +568,7 @@ void bw_exchange_stream(struct bw_exchange *x, int status, const struct bw_heade
     x->pull_context = context;
     x->response = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_BLOCK_BYTES,
                                                     read_stream, x, NULL);
-    if (is_head(x))
+    if (x->bodiless)
         begin_no_chunks(x->response);
     publish(x, status, headers);
 }
@@ -594,8 +589,9 @@ void bw_exchange_refuse_offering(struct bw_exchange *x, enum bw_problem problem,
                                  const struct bw_err *err, const struct bw_header *extra,
                                  const struct bw_offer *offer)
 {
-    struct bw_header headers[] = {
-        bw_problem_headers[0], bw_problem_headers[1], extra ? *extra : (struct bw_header){0}, {0}};
+    struct bw_header headers[] = {bw_problem_headers[0], bw_problem_headers[1], {0}, {0}};
+    if (extra)
+        headers[2] = *extra;
     bool openai = bw_text_after(x->path, BW_OPENAI_PREFIX) != NULL;
     char *body = bw_problem_render(problem, err, offer, x->id, openai);
     bw_exchange_respond(x, bw_problem_status(problem), headers, body, body ? strlen(body) : 0);

@@ -120,6 +120,17 @@ class TestDelivery(WebhookCase):
         self.assertEqual(len({headers["webhook-id"] for _, headers, _ in calls}), 1)
         self.assertIn("attempts=3", server.wait_for_log("event=webhook-delivered"))
 
+    def test_an_id_used_again(self):
+        """At once: another job is another event."""
+        receiver = self.receiver()
+        server = self.start(f"127.0.0.1:{receiver.port}")
+        told = []
+        for seed in range(3):
+            ask(server, "PUT", "/v1/jobs/a", {**QUICK, "seed": seed, "webhook": receiver.url})
+            told.append(receiver.next()[1]["webhook-id"])
+            self.assertEqual(ask(server, "DELETE", "/v1/jobs/a").status, 204)
+        self.assertEqual(len(set(told)), 3)
+
     def test_given_up(self):
         receiver = self.receiver(410)
         server = self.start(f"127.0.0.1:{receiver.port}")
