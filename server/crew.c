@@ -30,13 +30,14 @@ struct run {
     struct bw_record record;
     struct bw_lease lease;
     struct bw_trace_context trace;
-    bool stored;                             // the job is in Redis
-    bool ended;                              // the order, and how is in `end`
-    bool over;                               // nothing more is to be done
-    bool mute;                               // Redis is there and took no event
-    bool finishing, telling, renewing;       // unanswered, as counted in `calls`
-    int calls, told, telling_to;             // events
-    double renewed_ms, refused_ms, again_ms; // its end: first refused, to be tried again; 0: not
+    bool stored;                       // the job is in Redis
+    bool ended;                        // the order, and how is in `end`
+    bool over;                         // nothing more is to be done
+    bool mute;                         // Redis is there and took no event
+    bool finishing, telling, renewing; // unanswered, as counted in `calls`
+    int calls, told, telling_to;       // events
+    double renewed_ms;
+    double refused_ms, again_ms; // since when its end is refused, and from when it is tried again
     struct bw_store_end end;
     bw_fleet_fn *promised; // NULL: nobody waits
     void *promised_context;

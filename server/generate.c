@@ -225,6 +225,8 @@ struct bw_order *bw_generate_order_unasked(struct bw_service *service, const cha
                                            struct bw_request *request, struct bw_err *err)
 {
     struct bw_answer answer = {0};
+    if (request->format == BW_FORMAT_ANY) // then the record is none of ours
+        request->format = BW_FORMAT_JPEG;
     struct bw_order *o = prepare_for(service, client, bw_now_ms(), request, true, err);
     for (int i = 0; o && i < request->count; i++)
         o->jobs[i].task.owed = true;

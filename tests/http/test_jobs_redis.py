@@ -603,6 +603,14 @@ class TestStrangers(FleetCase):
             for part in ("", "/events", "/images/0"):
                 self.assertEqual(self.get(f"h{i}", part, server=server).status, 500, (body, result, part))
             ask(server, "POST", "/v1/generate", QUICK, keyed(f"h{i}"))
+        body = '{"steps":1}'  # says neither format nor seed, which every record of ours does
+        rest = (f"id open\nowner \nfingerprint {'0' * 64}\ncreated 1\noutcome open\nfinished 0\n"
+                f"body {len(body)}\n{body}\nresult 0\n\npictures 0\n").encode()
+        head = b"brickwork-record 1 %010d %s\n" % (95 + len(rest), hashlib.sha256(rest).hexdigest().encode())
+        key = hashlib.sha256(b"\nopen").hexdigest()
+        redis.ask("HSET", f"brickwork:job:{key}", "head", head + rest, "size", 95 + len(rest), "takes", 0)
+        redis.ask("XADD", "brickwork:queue:low", "*", "key", key)
+        self.over("open", server)
         self.admit("one", QUICK, server)
         self.over("one", server)
 
