@@ -29,6 +29,7 @@ struct server {
     struct bw_sockets sockets;        // handed in, then all that are listening; -1: none
     bool handed_in;
     int successor;               // process that is to take our place; 0: none
+    bool relieved;               // by us: our predecessor
     bool told, drained, aborted; // told by a signal to stop
     double lost_ms;              // when work was given up that dead workers have; 0: never
 };
@@ -250,6 +251,14 @@ static int watch_signals(struct server *s, struct bw_err *err)
     return code;
 }
 
+/* Once: a predecessor that is about to end has no handler for the signal any more. */
+static void relieve(struct server *s)
+{
+    if (!s->relieved)
+        bw_handover_relieve();
+    s->relieved = true;
+}
+
 /* One process at a time has a directory of jobs. A predecessor lets go of it when it has ended;
  * connections wait in the queue of the socket meanwhile. It is relieved for that when nothing else
  * is missing any more. */
@@ -261,7 +270,7 @@ static int start_jobs(struct server *s, struct bw_err *err)
         int code = bw_jobs_new(&service->jobs, service, err);
         if (code != BW_EBUSY || !wait)
             return code;
-        bw_handover_relieve();
+        relieve(s);
         *err = (struct bw_err){0};
         nanosleep(&(struct timespec){.tv_nsec = LOCKED_TICK_MS * 1000000}, NULL);
     }
@@ -335,7 +344,7 @@ static int start(struct server *s, struct bw_err *err)
         return code;
     log_start(s, address, admin, bw_now_ms() - began_ms);
     bw_supervisor_tell("READY=1\nSTATUS=Serving on %s", address);
-    bw_handover_relieve();
+    relieve(s);
     return BW_OK;
 }
 

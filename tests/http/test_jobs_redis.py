@@ -610,7 +610,7 @@ class TestStrangers(FleetCase):
         key = hashlib.sha256(b"\nopen").hexdigest()
         redis.ask("HSET", f"brickwork:job:{key}", "head", head + rest, "size", 95 + len(rest), "takes", 0)
         redis.ask("XADD", "brickwork:queue:low", "*", "key", key)
-        self.over("open", server)
+        wait_until(lambda: redis.ask("HEXISTS", f"brickwork:job:{key}", "over"), "its end")
         self.admit("one", QUICK, server)
         self.over("one", server)
 
