@@ -233,19 +233,27 @@ class TestRestart(HandoverCase):
         self.undisturbed(self.replaced(server, EVERYONE), EVERYONE)
         self.end(server)
 
-    def test_work_of_the_old_one_is_finished(self):
-        """Meanwhile the new one serves."""
-        server = self.begin()
+    def replaced_at_work(self, server, headers=JSON, meanwhile=lambda: None):
+        """The old one finishes what it has begun; `meanwhile` is done when it has been relieved."""
         with Client(server) as client:
-            client.send("POST", "/v1/generate", {**ENDLESS, "n": 1}, JSON)
+            client.send("POST", "/v1/generate", {**ENDLESS, "n": 1}, headers)
             server.wait_for_pictures(1)
             os.kill(server.process.pid, signal.SIGUSR2)
             server.wait_for_log("event=draining")
-            self.assertEqual(ask(server, "POST", "/v1/generate", QUICK).status, 200)
-            self.assertIsNone(server.process.poll())
+            meanwhile()
             self.assertEqual(client.receive().status, 200)
         self.assertEqual(server.wait_for_process(), 0)
         self.end(server)
+
+    def test_work_of_the_old_one_is_finished(self):
+        """Meanwhile the new one serves."""
+        server = self.begin()
+
+        def serves():
+            self.assertEqual(ask(server, "POST", "/v1/generate", QUICK).status, 200)
+            self.assertIsNone(server.process.poll())
+
+        self.replaced_at_work(server, meanwhile=serves)
 
     def test_a_successor_that_cannot_start(self):
         """Nothing has changed."""
@@ -282,15 +290,7 @@ class TestRestart(HandoverCase):
     def test_told_to_stop_once(self):
         """After it was relieved: what it has begun is finished all the same."""
         server = self.begin()
-        with Client(server) as client:
-            client.send("POST", "/v1/generate", {**ENDLESS, "n": 1}, JSON)
-            server.wait_for_pictures(1)
-            os.kill(server.process.pid, signal.SIGUSR2)
-            server.wait_for_log("event=draining")
-            os.kill(server.process.pid, signal.SIGTERM)
-            self.assertEqual(client.receive().status, 200)
-        self.assertEqual(server.wait_for_process(), 0)
-        self.end(server)
+        self.replaced_at_work(server, meanwhile=lambda: os.kill(server.process.pid, signal.SIGTERM))
 
     def test_descriptors_are_not_inherited(self):
         """But for the sockets. Of a Redis's connections each replica has its own."""
@@ -314,13 +314,7 @@ class TestRestart(HandoverCase):
         self.addCleanup(redis.stop)
         server = self.begin("--jobs", redis.start().url())
         server.wait_for_log("event=redis-up")
-        with Client(server) as client:
-            client.send("POST", "/v1/generate", {**ENDLESS, "n": 1}, {**JSON, "Idempotency-Key": "k"})
-            server.wait_for_pictures(1)
-            os.kill(server.process.pid, signal.SIGUSR2)
-            self.assertEqual(client.receive().status, 200)
-        self.assertEqual(server.wait_for_process(), 0)
-        self.end(server)
+        self.replaced_at_work(server, {**JSON, "Idempotency-Key": "k"})
 
     def test_stopped_while_a_successor_gets_ready(self):
         """It goes too: the log, which it shares, comes to an end."""

@@ -489,27 +489,25 @@ class TestAccidents(FleetCase):
         self.over("one", b)
         self.assertEqual(b.metrics()[CLAIMED], 1)
 
-    def test_redis_is_full(self):
-        """It takes no events any more, but what the job came to."""
+    def stopped_while_set(self, name, refusing, taking):
+        """A replica with a job is told to stop while Redis has that setting; the job at another."""
         redis = self.redis()
         server = self.replica(redis, *ALONE)
         self.admit("a", SOME, server)
-        wait_until(lambda: self.state("a", server)["progress"]["step"], "a step")
-        redis.ask("CONFIG", "SET", "maxmemory", "1")
+        self.until_running("a", server)
+        redis.ask("CONFIG", "SET", name, refusing)
         server.stop()
-        redis.ask("CONFIG", "SET", "maxmemory", "0")
-        self.assertEqual(self.over("a", self.replica(redis))["images"][0]["url"], "/v1/jobs/a/images/0")
+        redis.ask("CONFIG", "SET", name, taking)
+        return self.over("a", self.replica(redis))
+
+    def test_redis_is_full(self):
+        """It takes no events any more, but what the job came to."""
+        job = self.stopped_while_set("maxmemory", "1", "0")
+        self.assertEqual(job["images"][0]["url"], "/v1/jobs/a/images/0")
 
     def test_redis_takes_nothing(self):
         """A replica that is told to stop does not wait for it for ever."""
-        redis = self.redis()
-        server = self.replica(redis, *ALONE)
-        self.admit("a", SOME, server)
-        wait_until(lambda: self.state("a", server)["progress"]["step"], "a step")
-        redis.ask("CONFIG", "SET", "min-replicas-to-write", "1")
-        server.stop()
-        redis.ask("CONFIG", "SET", "min-replicas-to-write", "0")
-        self.over("a", self.replica(redis))
+        self.stopped_while_set("min-replicas-to-write", "1", "0")
 
     def test_redis_comes_late(self):
         redis = Redis()
