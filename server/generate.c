@@ -171,7 +171,7 @@ static void respond_quote(struct bw_exchange *x, const struct bw_order *o,
     bw_answer_json(x, 200, NULL, bw_quote_render(&quote));
 }
 
-/* Settle what the client left open, but for the format, which is settled: model and seed. */
+/* Settle what the client left open, and no negotiation has settled: model, seed and format. */
 static struct bw_served *complete(struct bw_service *service, struct bw_request *r,
                                   struct bw_err *err)
 {
@@ -185,6 +185,8 @@ static struct bw_served *complete(struct bw_service *service, struct bw_request 
     if (!r->seeded)
         r->picture.seed = bw_random() & BW_MAX_SEED;
     r->seeded = true;
+    if (r->format == BW_FORMAT_ANY)
+        r->format = BW_FORMAT_JPEG;
     bw_request_tidy(r);
     return served;
 }
@@ -225,8 +227,6 @@ struct bw_order *bw_generate_order_unasked(struct bw_service *service, const cha
                                            struct bw_request *request, struct bw_err *err)
 {
     struct bw_answer answer = {0};
-    if (request->format == BW_FORMAT_ANY) // then the record is none of ours
-        request->format = BW_FORMAT_JPEG;
     struct bw_order *o = prepare_for(service, client, bw_now_ms(), request, true, err);
     for (int i = 0; o && i < request->count; i++)
         o->jobs[i].task.owed = true;
@@ -359,8 +359,6 @@ void bw_generate_quote(struct bw_service *service, struct bw_exchange *x)
     struct bw_answer answer = {0};
     if (!bw_generate_read(service, x, &request))
         return;
-    if (request.format == BW_FORMAT_ANY)
-        request.format = BW_FORMAT_JPEG;
     struct bw_order *o = prepare(service, x, &request, false, &err);
     if (!o) {
         refuse(x, &err);
