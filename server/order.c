@@ -361,9 +361,8 @@ static void end(struct bw_order *o)
 static void job_over(struct bw_job *job)
 {
     struct bw_order *o = job->owner;
-    enum bw_outcome outcome = job->err.code == BW_ECANCELLED ? BW_CANCELLED
-                              : job->err.code                ? BW_FAILED
-                                                             : BW_DONE;
+    bool unwanted = atomic_load(&job->cancelled) || job->err.code == BW_ECANCELLED;
+    enum bw_outcome outcome = unwanted ? BW_CANCELLED : job->err.code ? BW_FAILED : BW_DONE;
     double left_queue_ms = job->started_ms > 0 ? job->started_ms : bw_now_ms();
     bw_metrics_picture(&o->service->metrics, outcome, left_queue_ms - job->admitted_ms);
     o->service->in_progress--;

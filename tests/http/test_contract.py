@@ -4,17 +4,17 @@ One test for each (method, path, status, media type) is made from the document: 
 particular to one operation, else by what gives that status anywhere. That nothing was left out is
 seen at the end of a run, when the record of all suites is held against the document.
 """
+import contextlib
 import hashlib
-import pathlib
 import re
 import signal
 import tempfile
-import time
 import unittest
 import urllib.parse
 
 import contract
 from redis_server import Redis
+from stall import Stall
 from support import BUILD, ENDLESS, JSON, POMOLOGY, QUICK, Client, Server, ServerCase, ask, wait_until
 
 BODIES = {"/v1/generate": QUICK,
@@ -290,20 +290,17 @@ def draining(q):
 
 
 def too_late(q):
-    """The server is stopped in its tracks until the deadline that it promised is over."""
-    server, body = q.start("--deadline-grace-ms", 0), {"steps": 256, "size": "64x64", "solver": "heun", "seed": 1}
-    alone_ms = ask(server, "POST", "/v1/quote", body).json()["predicted"]["total_ms"]
-    body["deadline_ms"] = 500 + 2 * alone_ms
-    with Client(server) as client:
-        if q.method == "GET":
-            client.send("GET", f"{q.path}?{urllib.parse.urlencode(body)}")
-        else:
-            client.send("POST", q.address, body, JSON)
-        server.wait_for_pictures(1)
-        server.process.send_signal(signal.SIGSTOP)
-        time.sleep(body["deadline_ms"] / 1e3)
-        server.process.send_signal(signal.SIGCONT)
-        return client.receive()
+    """The picture is not written until the deadline that was promised for it is over."""
+    with contextlib.closing(Stall()) as stall:
+        stall.arm()
+        server, body = q.start("--deadline-grace-ms", 0, env=stall.environment), {**QUICK, "deadline_ms": 2000}
+        with Client(server) as client:
+            if q.method == "GET":
+                client.send("GET", f"{q.path}?{urllib.parse.urlencode(body)}")
+            else:
+                client.send("POST", q.address, body, JSON)
+            stall.miss(server, body["deadline_ms"])
+            return client.receive()
 
 
 def allowed_elsewhere(q):
@@ -318,15 +315,14 @@ def not_allowed_elsewhere(q):
 
 def stalled(q):
     """One of the workers stands still until the answer is there."""
-    with tempfile.TemporaryDirectory() as folder:
-        file = pathlib.Path(folder) / "stall"
-        server = q.start("--stall-ms", 1000, env={"STALL": str(file), "LD_PRELOAD": str(BUILD / "stall.so")})
-        file.write_text("wait")
+    with contextlib.closing(Stall()) as stall:
+        server = q.start("--stall-ms", 1000, env=stall.environment)
+        stall.arm()
         with Client(server) as client:
             client.send("POST", "/v1/generate", QUICK)
             server.wait_for_log("event=worker-dead")
             answer = q.send(server)
-            file.unlink()
+            stall.release()
             client.receive()
         return answer
 

@@ -1,4 +1,5 @@
 """Faults of the machine: threads that stop, clocks that jump, descriptors, disks and files that go."""
+import contextlib
 import os
 import pathlib
 import resource
@@ -10,6 +11,7 @@ import time
 import unittest
 
 from jobs import JobCase, Stream
+from stall import Stall
 from support import BUILD, ENDLESS, JSON, QUICK, ROOT, SERVER, TINY, Client, Server, ask, run_program, wait_until
 from test_webhooks import WebhookCase
 
@@ -20,9 +22,8 @@ class TestWorkers(unittest.TestCase):
     """A worker that stops is noticed by whoever asks whether the service lives."""
 
     def start(self, *flags):
-        self.file = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory())) / "stall"
-        return Server("--stall-ms", 1000, "--workers", 2, "--threads", 1, *flags,
-                      env={"STALL": str(self.file), "LD_PRELOAD": str(BUILD / "stall.so")})
+        self.stall = self.enterContext(contextlib.closing(Stall()))
+        return Server("--stall-ms", 1000, "--workers", 2, "--threads", 1, *flags, env=self.stall.environment)
 
     def alive(self, server):
         probes = [ask(server, "GET", path) for path in ("/livez", "/readyz")]
@@ -38,7 +39,7 @@ class TestWorkers(unittest.TestCase):
         server = self.start()
         self.addCleanup(server.stop)
         wanted = ask(server, "POST", "/v1/generate", QUICK).body
-        self.file.write_text("wait")
+        self.stall.arm()
         with Client(server) as client:
             client.send("POST", "/v1/generate", QUICK)
             self.assertIn("worker=", server.wait_for_log("event=worker-dead"))
@@ -46,7 +47,7 @@ class TestWorkers(unittest.TestCase):
             self.assertEqual(server.metrics()["workers_dead"], 1)
             png = ask(server, "POST", "/v1/generate", {**QUICK, "format": "png"})  # the other one works
             self.assertEqual(png.status, 200)
-            self.file.unlink()
+            self.stall.release()
             self.assertEqual(client.receive().body, wanted)
         server.wait_for_log("event=worker-back")
         self.assertTrue(self.alive(server))
@@ -55,23 +56,23 @@ class TestWorkers(unittest.TestCase):
     def test_ends(self):
         server = self.start()
         self.addCleanup(server.stop, 1)  # it says that one was dead
-        self.file.write_text("end")
+        self.stall.arm("end")
         with Client(server) as client:
             client.send("POST", "/v1/generate", QUICK)
             self.assertIn("its thread has ended", server.wait_for_log("event=worker-dead"))
             self.assertFalse(self.alive(server))
-            self.file.unlink()
+            self.stall.release()
             self.assertEqual(ask(server, "POST", "/v1/generate", QUICK).status, 200)
 
     def test_busy_is_not_dead(self):
         """Nor is one that has nothing to do; nor are they after the process was stopped as a whole."""
-        server = self.start()
+        server = self.start("--stall-ms", 3000)
         self.addCleanup(server.stop)
         with Client(server) as client:
             client.send("POST", "/v1/generate", ENDLESS)
             server.wait_for_pictures(8)
             server.process.send_signal(signal.SIGSTOP)
-            time.sleep(3)
+            time.sleep(4)
             server.process.send_signal(signal.SIGCONT)
             time.sleep(2)
             self.assertTrue(self.alive(server))
@@ -89,7 +90,7 @@ class TestWorkers(unittest.TestCase):
     def stuck(self, server, clients):
         """A worker for each of the clients that has their picture and stands still: one by one, or one worker might
         have both."""
-        self.file.write_text("wait")
+        self.stall.arm()
         for count, (client, headers) in enumerate(clients, 1):
             client.send("POST", "/v1/generate", QUICK, {**JSON, **headers})
             wait_until(lambda count=count: server.metrics()["workers_dead"] == count, "dead workers")
@@ -122,7 +123,7 @@ class TestWorkers(unittest.TestCase):
         """Its job is left to the next process."""
         jobs = self.enterContext(tempfile.TemporaryDirectory())
         server = self.start("--jobs", jobs)
-        self.file.write_text("wait")
+        self.stall.arm()
         self.assertEqual(ask(server, "PUT", "/v1/jobs/a", QUICK).status, 201)
         server.wait_for_running()
         stream = Stream(server, "GET", "/v1/jobs/a/events")
@@ -135,10 +136,10 @@ class TestWorkers(unittest.TestCase):
 
     def test_aborting(self):
         server = self.start()
-        self.file.write_text("wait")
+        self.stall.arm()
         with Client(server) as client:
             client.send("POST", "/v1/generate", QUICK)
-            wait_until(lambda: self.file.read_text() == "stands", "a picture to be encoded")
+            self.stall.wait_for()
             server.signal()
             server.wait_for_log("event=draining")
             server.signal()

@@ -1,6 +1,7 @@
 """Jobs that replicas share in a Redis: a real one, and replicas that are stopped, frozen and killed."""
 import base64
 import hashlib
+import re
 import signal
 import socket
 import threading
@@ -9,7 +10,8 @@ import unittest
 
 from jobs import ASYNC, DONE, LAST_ID, LONG, WORK, JobCase, Stream, keyed, parse
 from redis_server import Redis
-from support import BUILD, JSON, QUICK, SERVER, TINY, Client, Server, ask, run_program, wait_until
+from support import (BUILD, ENDLESS, JSON, PATIENCE_S, QUICK, SERVER, TINY, Client, Server, ask, run_program,
+                     wait_until)
 from test_webhooks import Receiver, SECRET
 
 LEASE = ("--jobs-lease-ms", 3000)
@@ -52,8 +54,8 @@ class FleetCase(JobCase):
     def fill(self, server, *names):
         """Give a replica all the jobs it takes at a time."""
         for name in names or ("filler-1", "filler-2"):
-            self.admit(name, LONG, server)
-        server.wait_for_pictures(len(names) or 2)
+            self.admit(name, ENDLESS, server)
+        server.wait_for_pictures((len(names) or 2) * ENDLESS["n"])
 
     def empty(self, server, *names):
         for name in names or ("filler-1", "filler-2"):
@@ -200,6 +202,7 @@ class TestReplicas(FleetCase):
         wait_until(lambda: server.metrics()['stored_jobs{state="open"}'] == 5, "all of them counted")
         self.empty(server)
         self.over("low", server)
+        server.wait_for_log("event=job-over id=low")
         over = [line for line in server.lines if "event=job-over" in line and "outcome=done" in line]
         self.assertEqual([line.split(" id=")[1].split()[0] for line in over], ["high", "normal", "low"])
 
@@ -290,23 +293,26 @@ class TestReplicas(FleetCase):
 
     def test_given_back(self):
         """What a replica has asked for when it is told to stop, it leaves to another, which need not wait for its lease."""
-        redis = self.redis()
-        a, b = self.replica(redis, *ALONE), self.replica(redis, *ALONE)
-        busy = [Client(server) for server in (a, b)]
-        for server, client in zip((a, b), busy):
-            client.send("POST", "/v1/generate", {**LONG, "n": 8}, JSON)
-            server.wait_for_pictures(8)
+        def asking():
+            flags = re.findall(r"(?m) flags=(\S+)", redis.ask("CLIENT", "LIST").decode())
+            return sum("b" in one for one in flags)
+
+        redis, patient = self.redis(), ("--jobs-lease-ms", 60000)
+        b = self.replica(redis, *ALONE, *patient)
+        self.fill(b)
+        a = self.replica(redis, *ALONE, *patient)
+        a.process.send_signal(signal.SIGSTOP)
         self.admit("one", QUICK, b)
-        redis.process.send_signal(signal.SIGSTOP)
-        busy[0].close()
-        a.wait_for_pictures(0)
-        time.sleep(1)  # for it to ask for a job
+        redis.ask("CLIENT", "PAUSE", PATIENCE_S * 1000, "WRITE")
+        wait_until(lambda: asking() == 1, "the other to renew its leases")
+        a.process.send_signal(signal.SIGCONT)
+        wait_until(lambda: asking() == 2, "it to ask for a job")
         a.signal()
         a.wait_for_log("event=draining")
-        redis.process.send_signal(signal.SIGCONT)
+        redis.ask("CLIENT", "UNPAUSE")
         self.assertEqual(a.wait(), 0)
         self.assertEqual(self.state("one", b)["status"], "queued")
-        busy[1].close()
+        self.empty(b)
         self.over("one", b)
         self.assertEqual(b.metrics()[CLAIMED], 0)
 

@@ -1,5 +1,6 @@
 """Streams of events: what happens to a request while it happens, and its pictures at the end."""
 import base64
+import contextlib
 import http.client
 import io
 import json
@@ -10,6 +11,7 @@ import unittest
 from PIL import Image
 
 from events import LAST_ID, Stream, named, names, read_events
+from stall import Stall
 from support import (BUILD, ENDLESS, JSON, POMOLOGY, QUICK, Client, Raw, Server, ServerCase, ask,
                      in_parallel, raw_request, wait_until)
 
@@ -364,24 +366,22 @@ class TestFailures(StreamCase):
         self.assertEqual(names(events), ["queued", *["progress"] * 3, "completed"])
         self.assertEqual(events[-1].data["images"], self.events(body)[-1].data["images"])
 
-    def miss_deadline(self, server, begin):
-        """Begin something with a deadline and stop the server until that is long over."""
-        body = {"steps": 16, "size": "96x96", "guidance": 1, "seed": 1}
+    def miss_deadline(self, begin):
+        """A server, and what was begun on it with a deadline that is over before the JPEG may be written."""
+        stall, body = self.enterContext(contextlib.closing(Stall())), {**QUICK, "deadline_ms": 2000}
+        stall.arm()
+        server = self.start("--deadline-grace-ms", 0, env=stall.environment)
+        begun = begin(server, body)
+        stall.miss(server, body["deadline_ms"])
+        return server, begun
 
-        def alone_ms():
-            return ask(server, "POST", "/v1/quote", body).json()["predicted"]["total_ms"]
-        body["steps"] = max(16, min(int(16 * 500 / alone_ms()), 256))  # half a second in any build
-        body["deadline_ms"] = 500 + 1.2 * alone_ms()
-        begun = begin(body)
-        server.wait_for_pictures(1)
-        server.process.send_signal(signal.SIGSTOP)
-        time.sleep(1.7 * body["deadline_ms"] / 1e3)
-        server.process.send_signal(signal.SIGCONT)
-        return begun
+    def counted(self, server):
+        server.wait_for_pictures(0)
+        self.assertEqual(server.metrics()[CANCELLED], 1)
+        self.assertEqual(server.metrics()['deadlines_total{outcome="missed"}'], 1)
 
     def test_deadline_in_a_stream(self):
-        server = self.start("--deadline-grace-ms", 0)
-        stream = self.miss_deadline(server, lambda body: self.open(body, "late", server))
+        server, stream = self.miss_deadline(lambda server, body: self.open(body, "late", server))
         events = stream.rest()
         self.assertEqual((events[0].name, events[-1].id, events[-1].name),
                          ("queued", LAST_ID, "error"))
@@ -389,19 +389,18 @@ class TestFailures(StreamCase):
         problem = events[-1].data
         self.assertEqual((problem["type"], problem["status"], problem["instance"]),
                          ("urn:brickwork:problem:deadline-missed", 504, "late"))
-        server.wait_for_pictures(0)
-        self.assertEqual(server.metrics()[CANCELLED], 1)
+        self.counted(server)
 
     def test_deadline_of_a_picture(self):
-        server = self.start("--deadline-grace-ms", 0)
-        client = Client(server)
-        self.addCleanup(client.close)
-        self.miss_deadline(server, lambda body: client.send("POST", PATH, body, JSON))
+        def send(server, body):
+            client = Client(server)
+            self.addCleanup(client.close)
+            client.send("POST", PATH, body, JSON)
+            return client
+        server, client = self.miss_deadline(send)
         problem = self.refused(client.receive(), 504)
         self.assertEqual(problem["type"], "urn:brickwork:problem:deadline-missed")
-        server.wait_for_pictures(0)
-        self.assertEqual(server.metrics()[CANCELLED], 1)
-        self.assertEqual(server.metrics()['deadlines_total{outcome="missed"}'], 1)
+        self.counted(server)
 
 
 class TestDraining(StreamCase):
