@@ -301,7 +301,7 @@ static void make_new(struct bw_jobs *jobs, struct bw_exchange *x, struct bw_reco
     free(record->body);
 }
 
-/* Make a job of a request whose format is settled, or find that there is one. */
+/* Make a job of a request, or find that there is one. */
 static void take(struct bw_service *service, struct bw_exchange *x, const char *id,
                  struct bw_request *request, struct bw_manner manner)
 {
@@ -314,6 +314,7 @@ static void take(struct bw_service *service, struct bw_exchange *x, const char *
     }
     snprintf(record.id, sizeof record.id, "%s", id);
     snprintf(record.owner, sizeof record.owner, "%s", owner_of(x));
+    request->format = request->format == BW_FORMAT_ANY ? BW_FORMAT_JPEG : request->format;
     if (make_fingerprint(request, record.fingerprint)) {
         bw_err_set(&err, BW_ENOMEM, "out of memory");
         bw_exchange_refuse(x, BW_PROBLEM_INTERNAL, &err, NULL);
@@ -354,7 +355,6 @@ bool bw_jobs_take(struct bw_service *service, struct bw_exchange *x, struct bw_r
              (unsigned long long)bw_random());
     if (async) {
         manner.status = 202;
-        request->format = request->format == BW_FORMAT_ANY ? BW_FORMAT_JPEG : request->format;
     } else {
         int form = bw_generate_form(x, request);
         if (form < 0)
@@ -396,7 +396,6 @@ void bw_jobs_put(struct bw_service *service, struct bw_exchange *x)
         bw_exchange_refuse(x, BW_PROBLEM_INVALID, &err, NULL);
         return;
     }
-    request.format = request.format == BW_FORMAT_ANY ? BW_FORMAT_JPEG : request.format;
     take(service, x, id, &request, (struct bw_manner){.status = 201});
 }
 
