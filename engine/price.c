@@ -44,18 +44,20 @@ double bw_work_gigaflops(const struct bw_work *work)
     return sum;
 }
 
-/* On the measured points; beyond the last along the last line, below the first towards what the
- * first line says of no work. */
+/* On the measured points; below the first towards what the first line says of no work, beyond the
+ * last along the last line, but as if no more than half of the last had nothing to do with how much
+ * work it is. */
 static double line_ms(const struct bw_price_line *line, double gigaflops)
 {
-    int i = 0;
-    if (line->count == 1)
+    int i = 0, last = line->count - 1;
+    double beyond = fmax(gigaflops - line->gigaflops[last], 0);
+    if (last == 0)
         return line->ms[0] * gigaflops / line->gigaflops[0];
-    while (i + 2 < line->count && gigaflops > line->gigaflops[i + 1])
+    while (i + 1 < last && gigaflops > line->gigaflops[i + 1])
         i++;
     double slope = (line->ms[i + 1] - line->ms[i]) / (line->gigaflops[i + 1] - line->gigaflops[i]);
-    double ms = line->ms[i] + slope * (gigaflops - line->gigaflops[i]);
-    return fmax(ms, 1e-4);
+    double ms = line->ms[i] + slope * (gigaflops - beyond - line->gigaflops[i]);
+    return fmax(ms, 1e-4) + beyond * fmax(slope, line->ms[last] / line->gigaflops[last] / 2);
 }
 
 static double expected_ms(const struct bw_price *price, const struct bw_work *work)
@@ -178,15 +180,19 @@ static double time_ms(struct bw_denoiser *denoiser, struct bw_eval *evals, struc
     return bw_now_ms() - began_ms;
 }
 
-/* Noise only ever adds time: the least of several is the best guess, and more work takes no less.
+/* Noise only ever adds time: the least of several is the best guess. More work takes no less, and
+ * no more than in proportion, which also keeps what one slow try says of work far beyond in bounds.
  */
 static void add_point(struct bw_price_line *line, double gigaflops, double least_ms)
 {
     int last = line->count - 1;
+    double ms = least_ms;
     if (last >= 0 && gigaflops <= line->gigaflops[last])
         return;
+    if (last >= 0)
+        ms = fmax(line->ms[last], fmin(ms, line->ms[last] * gigaflops / line->gigaflops[last]));
     line->gigaflops[line->count] = gigaflops;
-    line->ms[line->count++] = last >= 0 ? fmax(least_ms, line->ms[last]) : least_ms;
+    line->ms[line->count++] = ms;
 }
 
 /* The probe of one picture of the model's size: for the first call, when memory and caches are

@@ -54,7 +54,7 @@ static const struct setting {
     {"batch", INTEGER, AT(batch), 1, 64, NULL, "16",
      "pictures a worker advances together, at most; fewer where that keeps it busy"},
     {"queue", INTEGER, AT(queue), 8, 4096, NULL, "256", "pictures that may wait; more get 429"},
-    {"queue-ms", INTEGER, AT(queue_ms), 100, 3600000, NULL, "30000",
+    {"queue-ms", INTEGER, AT(queue_ms), 100, 86400000, NULL, "30000",
      "predicted work of a worker; beyond it what has no deadline gets 429"},
     {"target-latency-ms", INTEGER, AT(target_latency_ms), 0, 3600000, NULL, "0",
      "latency that pictures with skip \"auto\" and no deadline give up bricks for; 0: none"},

@@ -34,10 +34,10 @@ PATIENCE_S = 480 if SANITIZED else 120
 JSON = {"Content-Type": "application/json"}
 SANITIZER_REPORT = re.compile(r"ERROR: \w+Sanitizer|WARNING: ThreadSanitizer|runtime error:")
 
-# On the tiny model: a request that takes milliseconds, and one that outlasts every test; several of it have to fit into
-# the longest queue that can be set.
+# On the tiny model: a request that takes milliseconds, and one of pictures that outlast every test on any machine; several
+# of it have to fit into the longest queue that can be set. Where no such picture will do, Stall has one wait for the test.
 QUICK = {"steps": 2, "seed": 1, "class": 1}
-ENDLESS = {"steps": 256, "size": "32x32" if SANITIZED else "96x96", "n": 8, "seed": 1, "solver": "heun"}
+ENDLESS = {"steps": 256, "size": "64x64" if SANITIZED else "256x256", "n": 8, "seed": 1, "solver": "heun"}
 
 
 def environment(extra=None):
@@ -74,7 +74,7 @@ class Server:
         launcher = [sys.executable, ROOT / "tests/deploy/activate.py",
                     *(f"{name}={fd}" for name, fd in handed.items()), "--"]
         self.process = subprocess.Popen(
-            [*(launcher if handed else []), str(SERVER), "--listen", "127.0.0.1:0", "--queue-ms", "3600000",
+            [*(launcher if handed else []), str(SERVER), "--listen", "127.0.0.1:0", "--queue-ms", "86400000",
              "--deadline-grace-ms", "3600000", "--model", str(model),
              *map(str, flags)],
             env=environment(env), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
@@ -113,8 +113,26 @@ class Server:
         samples = [line.rsplit(" ", 1) for line in text.splitlines() if line[:1] not in ("", "#")]
         return {name.removeprefix("brickwork_"): float(value) for name, value in samples}
 
+    def alone(self):
+        """The metrics when nobody is connected but who asks for them, and no picture is in progress."""
+        found = []
+
+        def is_alone():
+            found.append(self.metrics())
+            return (found[-1]["connections"], found[-1]["in_progress_pictures"]) == (1, 0)
+        wait_until(is_alone, "no other connection")
+        return found[-1]
+
+    def admitted(self):
+        """How many requests were admitted so far."""
+        return self.metrics()['admissions_total{decision="admitted"}']
+
+    def wait_for_admitted(self, count):
+        """Wait until that many requests were admitted, whether or not some of them are over."""
+        wait_until(lambda: self.admitted() >= count, f"{count} requests admitted")
+
     def wait_for_pictures(self, count):
-        """Wait until exactly that many pictures are admitted and not over."""
+        """Wait until exactly that many pictures are admitted and not over: such as cannot be over yet, or none."""
         wait_until(lambda: self.metrics()["in_progress_pictures"] == count,
                    f"{count} pictures in progress")
 

@@ -37,7 +37,7 @@ export class Server {
     const server = new Server();
     server.log = "";
     server.process = spawn(path.join(BUILD, "brickworkd"),
-      ["--listen", "127.0.0.1:0", "--queue-ms", "3600000", "--model", model, ...flags.map(String)],
+      ["--listen", "127.0.0.1:0", "--queue-ms", "86400000", "--model", model, ...flags.map(String)],
       { env: environment(env), stdio: ["ignore", "ignore", "pipe"] });
     server.ended = new Promise((resolve) => server.process.on("close", (...how) => resolve(how)));
     const address = new Promise((resolve, reject) => {

@@ -40,7 +40,7 @@ export class Server {
     const server = new Server();
     const clean = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('BRICKWORK_')));
     server.process = spawn(path.join(BUILD, 'brickworkd'),
-      ['--listen', '127.0.0.1:0', '--queue-ms', '3600000', ...flags],
+      ['--listen', '127.0.0.1:0', '--queue-ms', '86400000', ...flags],
       { env: clean, stdio: ['ignore', 'ignore', 'pipe'] });
     server.ended = new Promise((resolve) => { server.process.on('exit', (...end) => resolve(end)); });
     createInterface({ input: server.process.stderr }).on('line', (line) => server.#read(line));
