@@ -24,7 +24,7 @@ class TestHealth(unittest.TestCase):
         """A server that finishes its work is not ready: it answers on open connections, or refuses new ones."""
         server, url = self.start()
         for form in (url, url + "/"):
-            self.assertEqual(health("--url", form), (0, f"{url}/readyz: ready\n", ""))
+            self.assertEqual(health("--url", form, "--timeout-s", "60"), (0, f"{url}/readyz: ready\n", ""))
         client = Client(server)
         self.addCleanup(client.close)
         client.send("POST", "/v1/generate", ENDLESS, JSON)
@@ -41,7 +41,7 @@ class TestHealth(unittest.TestCase):
     def test_another_status(self):
         """Something answers, but not 200: a path of the server that is none."""
         server, url = self.start()
-        self.assertEqual(health("--url", url + "/nowhere"),
+        self.assertEqual(health("--url", url + "/nowhere", "--timeout-s", "60"),
                          (1, "", f"brickwork: {url}/nowhere/readyz: status 404\n"))
         server.stop()
 

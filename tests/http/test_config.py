@@ -3,10 +3,11 @@ import json
 import pathlib
 import socket
 import struct
+import subprocess
 import tempfile
 import unittest
 
-from support import SERVER, TINY, Server, ask, run_program
+from support import SERVER, TINY, Server, ask, environment, run_program, wait_until
 
 SMALL_MACHINE = ["--workers", "1", "--threads", "1"]
 
@@ -174,9 +175,17 @@ class TestLog(unittest.TestCase):
         """At warn a healthy server says nothing; its port is then the one it was given."""
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
-        result = run_program("timeout", "--preserve-status", "-s", "TERM", "2", SERVER, "--model",
-                             TINY, "--log-level", "warn", "--listen", f"127.0.0.1:{port}")
-        self.assertEqual((result.returncode, result.stderr), (0, ""))
+        command = [SERVER, "--model", TINY, "--log-level", "warn", "--listen", f"127.0.0.1:{port}"]
+        with subprocess.Popen([str(word) for word in command], env=environment(), text=True,
+                              stderr=subprocess.PIPE) as process:
+            wait_until(lambda: self.listens(port) or process.poll() is not None, "a listener")
+            process.terminate()
+            self.assertEqual((process.communicate()[1], process.returncode), ("", 0))
+
+    @staticmethod
+    def listens(port):
+        with socket.socket() as one:
+            return one.connect_ex(("127.0.0.1", port)) == 0
 
 
 class TestAddresses(unittest.TestCase):

@@ -1,11 +1,13 @@
 """Who goes first: what is short, who asks for little, what is urgent; and what waits is bounded."""
-import threading
+import contextlib
 import unittest
 
-from support import ENDLESS, JSON, QUICK, SANITIZED, Client, Server, ServerCase, ask
+from stall import Stall
+from support import ENDLESS, JSON, QUICK, SANITIZED, Client, Server, ServerCase, ask, wait_until
 
 LONG = {"steps": 256, "size": "96x96", "seed": 1}  # seconds of work
 CANCELLED = 'pictures_total{outcome="cancelled"}'
+FULL = 'admissions_total{decision="queue_full"}'
 
 
 class Elsewhere(Client):
@@ -22,11 +24,11 @@ class TestOrder(ServerCase):
     """One worker that takes one picture at a time, so that there is an order."""
     flags = ("--workers", 1, "--threads", 1, "--batch", 1)
 
-    def begin(self, body, client=None):
+    def begin(self, body, headers=JSON):
         """A client that has asked for this and not yet been answered."""
-        client = client or Client(self.server)
+        client = Client(self.server)
         self.addCleanup(client.close)
-        client.send("POST", "/v1/generate", body, JSON)
+        client.send("POST", "/v1/generate", body, headers)
         return client
 
     def in_progress(self):
@@ -45,9 +47,9 @@ class TestOrder(ServerCase):
 
     def test_overtaken_pictures_are_the_same(self):
         body = {"steps": 128, "seed": 3, "size": "64x64", "format": "png"}
-        reference = self.picture(body)
+        reference, before = self.picture(body), self.server.admitted()
         long = self.begin(body)
-        self.server.wait_for_running()
+        self.server.wait_for_admitted(before + 1)
         for seed in range(8):
             self.picture({**QUICK, "seed": seed})
         answer = long.receive()
@@ -55,8 +57,9 @@ class TestOrder(ServerCase):
 
     def test_light_client_before_a_flood(self):
         """It asks for more than any one picture of the flood, so it is not for being short."""
+        before = self.server.admitted()
         flood = [self.begin({"steps": 200, "size": "96x96", "seed": i, "n": 8}) for i in range(4)]
-        self.server.wait_for_pictures(32)
+        self.server.wait_for_admitted(before + 4)
         with Elsewhere(self.server, "127.0.0.2") as light:
             answer = light.ask("POST", "/v1/generate", {**LONG, "n": 1}, JSON)
         self.assertEqual(answer.status, 200)
@@ -67,21 +70,14 @@ class TestOrder(ServerCase):
 
     def test_priorities(self):
         """Low was first and runs; the others go before it all the same."""
-        order, names = [], ["low", "normal", "high"]
-        clients = []
-        for name in names:
-            clients.append(self.begin({**LONG, "priority": name}))
+        sizes, clients = {"low": "128x128", "normal": "96x96", "high": "32x32"}, []
+        for name, size in sizes.items():
+            clients.append(self.begin({**LONG, "size": size, "priority": name}, {**JSON, "X-Request-Id": name}))
             self.server.wait_for_pictures(len(clients))
-
-        def wait(i):
-            self.assertEqual(clients[i].receive().status, 200)
-            order.append(names[i])
-        threads = [threading.Thread(target=wait, args=(i,)) for i in range(3)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        self.assertEqual(order, ["high", "normal", "low"])
+        for client in clients:
+            self.assertEqual(client.receive().status, 200)
+        ends = {name: self.server.wait_for_log(f"event=request id={name} ") for name in sizes}
+        self.assertEqual(sorted(ends, key=lambda name: self.server.lines.index(ends[name])), ["high", "normal", "low"])
 
     def test_deadlines_before_priorities(self):
         high = self.begin({**ENDLESS, "n": 1, "priority": "high"})
@@ -140,16 +136,13 @@ class TestBounds(unittest.TestCase):
         server = Server("--workers", 1, "--threads", 1, "--queue-ms", int(16 * alone_ms))
         self.addCleanup(server.stop)
         clients = []
-        for seed in range(60):  # about 13 are taken, if the machine is as fast as a moment ago
-            if not ask(server, "POST", "/v1/quote", endless).json()["admitted"]:
-                break
-            client = Client(server)
-            self.addCleanup(client.close)
-            clients.append(client)
-            client.send("POST", "/v1/generate", {**endless, "seed": seed}, JSON)
-            server.wait_for_pictures(len(clients))
-        self.assertTrue(2 <= len(clients) < 60, len(clients))
-        self.assertEqual(ask(server, "POST", "/v1/generate", endless).status, 429)
+        while not server.metrics()[FULL] and len(clients) < 60:  # about 13, if the machine is as fast as a moment ago
+            clients.append(Client(server))
+            self.addCleanup(clients[-1].close)
+            clients[-1].send("POST", "/v1/generate", {**endless, "seed": len(clients)}, JSON)
+            wait_until(lambda: server.admitted() + server.metrics()[FULL] == len(clients), "a decision")
+        self.assertTrue(3 <= len(clients) < 60, len(clients))
+        self.assertEqual(clients[-1].receive().status, 429)
         with Elsewhere(server, "127.0.0.2") as other:
             self.assertEqual(other.ask("POST", "/v1/generate", QUICK, JSON).status, 200)
         for client in clients:
@@ -161,10 +154,12 @@ class TestDrain(unittest.TestCase):
     """What was started and overtaken is finished too."""
 
     def test_parked_pictures_are_finished(self):
-        server = Server("--workers", 1, "--threads", 1, "--batch", 1)
+        stall = self.enterContext(contextlib.closing(Stall()))
+        server = Server("--workers", 1, "--threads", 1, "--batch", 1, env=stall.environment)
         self.addCleanup(lambda: server.process.poll() is None and server.process.kill())
         bodies = [{**LONG, "steps": 96, "priority": "low"}, {**LONG, "steps": 64, "seed": 2}]
         references = [ask(server, "POST", "/v1/generate", body).body for body in bodies]
+        stall.arm()
         with Client(server) as parked, Client(server) as running:
             parked.send("POST", "/v1/generate", bodies[0], JSON)
             server.wait_for_running()
@@ -172,6 +167,7 @@ class TestDrain(unittest.TestCase):
             server.wait_for_pictures(2)
             server.signal()
             server.wait_for_log("draining")
+            stall.release()
             self.assertEqual([c.receive().body for c in (parked, running)], references)
         server.stop()
 

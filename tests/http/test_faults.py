@@ -100,7 +100,7 @@ class TestWorkers(unittest.TestCase):
         with Client(server) as stuck, Client(server) as lucky:
             self.stuck(server, [(stuck, {})])
             lucky.send("POST", "/v1/generate", {**QUICK, "format": "png", "steps": 256, "n": 4}, JSON)
-            server.wait_for_pictures(5)
+            server.wait_for_admitted(2)
             server.signal()
             self.assertEqual(lucky.receive().status, 200)
             self.lost(stuck.receive())
@@ -163,8 +163,8 @@ class TestClock(JobCase):
         self.admit("kept", QUICK)
         before = self.over("kept")
         with Client(self.server) as client:
-            client.send("POST", "/v1/generate", {**ENDLESS, "n": 1, "steps": 64, "deadline_ms": 3600000})
-            self.server.wait_for_pictures(1)
+            client.send("POST", "/v1/generate", {**QUICK, "steps": 256, "size": "96x96", "deadline_ms": 3600000})
+            self.server.wait_for_admitted(2)
             self.admit("running", ENDLESS)
             self.jump(by_s)
             after = self.state("kept")

@@ -53,7 +53,7 @@ class TestDirectory(JobCase):
         pictures = self.pictures("done", server)
         bodies = {"seed-left-open": {"steps": 24, "n": 2}, "png": {**WORK, "format": "png"},
                   "deadline": {**WORK, "deadline_ms": 3600000},
-                  "auto": {**WORK, "skip": "auto"}, "low": LOW, "long": {**LONG, "steps": 16}}
+                  "auto": {**WORK, "skip": "auto"}, "low": LOW, "long": {**LONG, "steps": 16, "size": "96x96"}}
         self.block(server)
         admitted = {job: self.admit(job, body, server) for job, body in bodies.items()}
         keyed_one = Client(server)

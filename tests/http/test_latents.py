@@ -143,7 +143,7 @@ class TestPictures(LatentCase):
     def test_what_is_cancelled_is_not_decoded(self):
         server = self.start()
         with Client(server) as client:
-            client.send("POST", "/v1/generate", {**ENDLESS, "size": "128x128"}, {**JSON, "Accept": "application/json"})
+            client.send("POST", "/v1/generate", {**ENDLESS, "size": "512x512"}, {**JSON, "Accept": "application/json"})
             server.wait_for_pictures(8)
         server.wait_for_pictures(0)
         metrics = server.metrics()
@@ -244,10 +244,10 @@ class TestDecoders(LatentCase):
         self.assertIn(hashlib.sha256(latents.decoder(1)).hexdigest(), line)
         self.assertEqual(self.picture(server, PNG), first)
         long = {**PNG, "steps": 200, "size": "128x128", "solver": "heun"}
-        alone = self.picture(server, long)
+        alone, before = self.picture(server, long), server.admitted()
         with Client(server) as client:
             client.send("POST", "/v1/generate", long)
-            server.wait_for_running()
+            server.wait_for_admitted(before + 1)
             self.folder.put(2, decoder=False)
             self.rescan(server)
             response = client.receive()

@@ -23,7 +23,7 @@ import latents
 from jobs import parse
 from redis_server import Redis
 from scarce import ALL, ENDLESSLY, PROGRAM, Scarce
-from support import JSON, PATIENCE_S, QUICK, SANITIZED, SERVER, TINY, Client, Server, ask, environment, wait_until
+from support import JSON, PATIENCE_S, QUICK, SANITIZED, SERVER, TINY, Server, ask, environment, wait_until
 from test_webhooks import Receiver
 
 MOST = 3000  # allocations that a request may take before the test gives up

@@ -249,7 +249,7 @@ class TestNumbers(ServerCase):
                 self.assertGreaterEqual(after.samples[name, labels], value, (name, labels))
 
     def test_process(self):
-        self.after = scrape(self.server)
+        self.wait_for("nobody else", lambda: self.after.value("brickwork_connections") == 1)
         self.assertGreater(self.after.value("process_resident_memory_bytes"), 1 << 20)
         self.assertGreaterEqual(self.after.value("process_cpu_seconds_total"), 0)
         before = self.after.value("process_open_fds")

@@ -7,7 +7,7 @@ import unittest
 
 from PIL import Image
 
-from support import ENDLESS, JSON, POMOLOGY, QUICK, Client, ServerCase, ask
+from support import ENDLESS, JSON, POMOLOGY, Client, ServerCase, ask
 
 PATH, PROGRESS = "/sdapi/v1/txt2img", "/sdapi/v1/progress"
 IDLE = {"progress": 0, "eta_relative": 0, "current_image": None, "textinfo": None,
@@ -154,7 +154,7 @@ class TestProgress(SdCase):
 
     def test_while_running(self):
         """It rises, shows a preview when there is one, and is over when the client has left."""
-        client = self.begin("mine", steps=256, width=96, height=96, batch_size=2)
+        client = self.begin("mine", steps=256, width=128, height=128, batch_size=2)
         self.server.wait_for_pictures(2)
         seen = [self.progress()]
         while not seen[-1]["current_image"] and len(seen) < 100_000:
@@ -169,7 +169,7 @@ class TestProgress(SdCase):
         self.assertTrue(0 <= state["sampling_step"] <= 256 and state["job_no"] in (0, 1))
         self.assertTrue(re.fullmatch(r"20\d{12}", state["job_timestamp"]), state)
         preview = Image.open(io.BytesIO(base64.b64decode(seen[-1]["current_image"])))
-        self.assertEqual((preview.format, preview.size), ("JPEG", (96, 96)))
+        self.assertEqual((preview.format, preview.size), ("JPEG", (128, 128)))
         self.assertIsNone(self.progress("?skip_current_image=true")["current_image"])
         client.close()
         self.server.wait_for_pictures(0)
@@ -184,7 +184,7 @@ class TestProgress(SdCase):
         self.assertEqual(self.progress(), IDLE)
         clients = {}
         for count, name in enumerate(("first", "second"), 2):
-            clients[name] = self.begin(name, steps=256, width=96, height=96)
+            clients[name] = self.begin(name, steps=256, width=256, height=256)
             self.server.wait_for_pictures(count)
         self.assertEqual(self.progress()["state"]["job"], "first")
         clients["first"].close()

@@ -167,7 +167,7 @@ class TestDelivery(WebhookCase):
             allow = f"127.0.0.1:{receiver.port}"
             server = Server("--jobs", folder, "--webhook-allow", allow, "--webhook-secret-file",
                             self.secret_file())
-            ask(server, "PUT", "/v1/jobs/a", {**ENDLESS, "steps": 8, "n": 2, "webhook": receiver.url})
+            ask(server, "PUT", "/v1/jobs/a", {**ENDLESS, "steps": 8, "n": 2, "size": "96x96", "webhook": receiver.url})
             ask(server, "PUT", "/v1/jobs/b", {**ENDLESS, "n": 1, "size": "128x128", "webhook": receiver.url})
             server.process.kill()
             server.wait()
