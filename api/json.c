@@ -119,9 +119,10 @@ static int refuse_unknown(const char *name, const char *at, const struct bw_json
 {
     char known[256] = "", pointer[BW_POINTER_CHARS];
     size_t used = 0;
-    for (; fields->name && used < sizeof known; fields++)
-        used += (size_t)snprintf(known + used, sizeof known - used, "%s%s", used ? ", " : "",
-                                 fields->name);
+    for (; fields->name && used + strlen(fields->name) + sizeof ", , ..." <= sizeof known; fields++)
+        used += (size_t)sprintf(known + used, "%s%s", used ? ", " : "", fields->name);
+    if (fields->name)
+        strcpy(known + used, ", ...");
     bw_json_pointer(pointer, at, name);
     return bw_err_set_field(err, BW_ERANGE, pointer, "unknown field; known are %s", known);
 }

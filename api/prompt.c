@@ -8,18 +8,26 @@
 #include <string.h>
 #include <strings.h>
 
-static bool is_letter(char c)
+/* Bytes of what stands between words: 0 where there is a letter or the end. Beyond ASCII that is
+ * the no-break space and the dashes and quotes from U+2010 to U+203F; all else is taken for
+ * letters. */
+static size_t between(const char *text)
 {
-    return isalnum((unsigned char)c) || (unsigned char)c >= 0x80;
+    const unsigned char *at = (const unsigned char *)text;
+    if (at[0] == 0xc2 && at[1] == 0xa0)
+        return 2;
+    if (at[0] == 0xe2 && at[1] == 0x80 && at[2] >= 0x90 && at[2] <= 0xbf)
+        return 3;
+    return at[0] && at[0] < 0x80 && !isalnum(at[0]);
 }
 
 /* The next run of letters at *text; its length, 0 at the end. */
 static size_t next_word(const char **text)
 {
     size_t length = 0;
-    while (**text && !is_letter(**text))
-        (*text)++;
-    while (is_letter((*text)[length]))
+    while (between(*text))
+        *text += between(*text);
+    while ((*text)[length] && !between(*text + length))
         length++;
     return length;
 }
@@ -40,7 +48,7 @@ static struct root root_of(const char *word, size_t length, int which)
     size_t cut = strlen(endings[which]);
     if (length < cut + (cut ? 2 : 1) || strncasecmp(word + length - cut, endings[which], cut) != 0)
         return (struct root){0};
-    bool y = which == 0 && (word[length - 1] | 32) == 'y';
+    bool y = which == 0 && length > 1 && (word[length - 1] | 32) == 'y';
     return (struct root){word, (int)(length - cut - y), y || which == 3};
 }
 

@@ -349,7 +349,7 @@ int bw_request_set(struct bw_request *request, const char *field, const char *te
     int code = BW_OK;
     if (literal)
         code = bw_json_load(&value, text, strlen(text), JSON_DECODE_ANY, &syntax);
-    else
+    if (!value && code != BW_ENOMEM && *text != '{') // "007" is a name
         value = json_string(text);
     if (code == BW_ENOMEM || bw_json_lacked_memory()) {
         json_decref(value);
@@ -358,7 +358,7 @@ int bw_request_set(struct bw_request *request, const char *field, const char *te
     if (!value) {
         bw_json_pointer(pointer, "", field);
         return bw_err_set_field(err, BW_ERANGE, pointer, "%s",
-                                literal ? syntax.text : "not valid UTF-8");
+                                *text == '{' ? syntax.text : "not valid UTF-8");
     }
     object = json_object();
     json_object_set_new(object, field, value);

@@ -2,6 +2,7 @@
 
 #include "base/text.h"
 
+#include <ctype.h>
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -15,6 +16,8 @@ static void record(struct bw_err *err, int code, const char *field, const char *
     vsnprintf(err->message, sizeof err->message, format, args);
     bw_text_mend(err->field);
     bw_text_mend(err->message);
+    for (char *c = err->message; *c; c++) // names in files may hold anything; a message is one line
+        *c = iscntrl((unsigned char)*c) ? '?' : *c;
 }
 
 int(bw_err_set)(struct bw_err *err, int code, const char *format, ...)

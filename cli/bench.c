@@ -59,7 +59,7 @@ static int set_option(void *context, const char *name, const char *value, struct
     } else if (strcmp(name, "seconds") == 0 && !bw_text_to_number(value, 0.01, 600, &b->seconds))
         return bw_err_set(err, BW_ERANGE, "--seconds: not a number of 0.01..600");
     else if (strcmp(name, "json") == 0)
-        b->json = strcmp(value, "yes") == 0;
+        return bw_option_choice(name, value, "no", "yes", &b->json, err);
     return BW_OK;
 }
 
@@ -496,7 +496,9 @@ int bw_cmd_bench(int count, char **arguments)
         code = prepare(&b, &err);
     if (!code)
         code = b.batch ? run_one(&b, &err) : run_all(&b, &err);
-    if (!code && !b.out.failed)
+    if (!code && b.out.failed)
+        code = bw_err_set(&err, BW_ENOMEM, "out of memory");
+    if (!code)
         fputs(b.out.data, stdout);
     bw_buf_release(&b.out);
     free(b.pictures);

@@ -100,7 +100,7 @@ static int check(struct decode *d, size_t count, struct bw_err *err)
     double most = 0, squares = 0, size = 0;
     for (size_t i = 0; i < count; i++) {
         double want = d->recorded[i % 3 * (count / 3) + i / 3], off = d->image[i] - want;
-        most = fmax(most, fabs(off));
+        most = fabs(off) <= most ? most : fabs(off); // what is no number is far off
         squares += off * off;
         size += want * want;
     }

@@ -56,14 +56,6 @@ struct session {
     unsigned char *rgb[BW_MAX_COUNT]; // [sampler_count] pictures, once they are finished
 };
 
-static int read_switch(const char *value, bool *on, struct bw_err *err)
-{
-    *on = strcmp(value, "on") == 0;
-    if (*on || strcmp(value, "off") == 0)
-        return BW_OK;
-    return bw_err_set(err, BW_ERANGE, "comments: \"%.40s\" is not on or off", value);
-}
-
 static int set_option(void *context, const char *name, const char *value, struct bw_err *err)
 {
     struct session *s = context;
@@ -74,7 +66,7 @@ static int set_option(void *context, const char *name, const char *value, struct
     if (strcmp(name, "model") == 0)
         snprintf(s->model_path, sizeof s->model_path, "%s", value);
     else if (strcmp(name, "comments") == 0)
-        return read_switch(value, &s->comments, err);
+        return bw_option_choice(name, value, "off", "on", &s->comments, err);
     else if (strcmp(name, "out") == 0)
         s->out = value;
     else
@@ -82,11 +74,11 @@ static int set_option(void *context, const char *name, const char *value, struct
     return BW_OK;
 }
 
-/* The extension of a path with its dot, or "". */
+/* Where the extension of a path begins, with its dot, or the end of the path. */
 static const char *extension(const char *path)
 {
     const char *dot = strrchr(path, '.'), *slash = strrchr(path, '/');
-    return dot && (!slash || dot > slash) ? dot : "";
+    return dot && (!slash || dot > slash) ? dot : path + strlen(path);
 }
 
 static void settle(struct session *s)
@@ -178,8 +170,7 @@ static int write_picture(const struct session *s, int i, struct bw_err *err)
     if (s->sampler_count == 1)
         snprintf(path, sizeof path, "%s", s->out);
     else
-        snprintf(path, sizeof path, "%.*s-%d%s",
-                 (int)(end - s->out) + (*end ? 0 : (int)strlen(s->out)), s->out, i, end);
+        snprintf(path, sizeof path, "%.*s-%d%s", (int)(end - s->out), s->out, i, end);
     struct bw_buf bytes = {0};
     int code = encode(s, i, &bytes, err);
     if (!code)
@@ -208,6 +199,9 @@ static void report(struct session *s, const struct bw_plan *plan, double duratio
 static int generate(struct session *s, struct bw_err *err)
 {
     struct bw_plan plan;
+    if (s->request.picture.skip.kind == BW_SKIP_AUTO)
+        return bw_err_set_field(err, BW_ERANGE, "/skip",
+                                "auto is for a server that has a deadline to keep");
     int code = bw_cmd_load(&s->model, s->model_path, s->precision, err);
     if (!code)
         code = bw_companion_check(&s->model->arch, s->model_path, err);
@@ -215,6 +209,10 @@ static int generate(struct session *s, struct bw_err *err)
         code = bw_cmd_load_decoder(&s->decoder, s->model, s->model_path, err);
     if (!code)
         code = bw_plan_make(&plan, &s->model->arch, &s->request.picture, MAX_AREA, err);
+    if (!code) {
+        const struct bw_picture picture = bw_plan_picture(&plan, &s->model->arch);
+        code = bw_image_check_size(s->request.format, picture.width, picture.height, err);
+    }
     if (!code)
         code = bw_denoiser_new(&s->denoiser, s->model, s->threads, err);
     for (int i = 0; !code && i < s->request.count; i++) {

@@ -3,6 +3,7 @@
 #include "base/text.h"
 #include "cli/commands.h"
 #include "cli/options.h"
+#include "cli/url.h"
 
 #include <curl/curl.h>
 #include <math.h>
@@ -15,30 +16,20 @@ static const struct bw_option options[] = {
     {NULL, NULL, NULL},
 };
 
-enum { URL_CHARS = 1024 };
-
 struct health {
-    char url[URL_CHARS]; // of /readyz
+    char url[BW_URL_CHARS]; // of /readyz
     double timeout_s;
 };
 
 static int set_option(void *context, const char *name, const char *value, struct bw_err *err)
 {
     struct health *h = context;
-    size_t length = strlen(value);
     if (strcmp(name, "timeout-s") == 0) {
         if (!bw_text_to_number(value, 0.1, 3600, &h->timeout_s))
             return bw_err_set(err, BW_ERANGE, "--timeout-s: not a number of 0.1..3600");
         return BW_OK;
     }
-    if (!bw_text_after(value, "http://") && !bw_text_after(value, "https://"))
-        return bw_err_set(err, BW_ERANGE, "--url: \"%s\" does not begin with http:// or https://",
-                          value);
-    if (length + sizeof "/readyz" > sizeof h->url)
-        return bw_err_set(err, BW_ERANGE, "--url: too long");
-    length -= value[length - 1] == '/';
-    snprintf(h->url, sizeof h->url, "%.*s/readyz", (int)length, value);
-    return BW_OK;
+    return bw_cmd_url(h->url, value, "/readyz", err);
 }
 
 static size_t discard(char *bytes, size_t size, size_t count, void *context)

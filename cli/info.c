@@ -52,8 +52,12 @@ static void print_model(const struct bw_model *m, const char *path)
            *m->license ? m->license : "not stated", *m->source ? m->source : "not stated");
     printf("  network     hidden %d, %d heads of %d, MLP ratio %d, sigma_data %g\n", a->hidden,
            a->heads, a->hidden / a->heads, a->mlp_ratio, a->sigma_data);
-    printf("  pictures    %dx%d, %d channels; sides of at least %d, multiples of %d\n", side, side,
-           scale > 1 ? 3 : a->channels, a->min_size * scale, bw_arch_side_multiple(a));
+    int step = bw_arch_side_multiple(a), least = a->min_size * scale;
+    printf("  pictures    %dx%d, %d channels; sides of at least %d", side, side,
+           scale > 1 ? 3 : a->channels, least);
+    if (step > least)
+        printf(", from %d on", step);
+    printf("%s multiples of %d\n", step > least ? "" : ",", step);
     if (scale > 1)
         printf("  latents     %dx%d, %d channels, each of %dx%d pixels\n", a->image_size,
                a->image_size, a->channels, scale, scale);

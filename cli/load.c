@@ -61,18 +61,6 @@ static int set_int(const char *name, const char *value, int64_t low, int64_t hig
     return BW_OK;
 }
 
-/* One of two words; *second says which. */
-static int set_choice(const char *name, const char *value, const char *first_word,
-                      const char *second_word, bool *second, struct bw_err *err)
-{
-    assert(second);
-    *second = strcmp(value, second_word) == 0;
-    if (!*second && strcmp(value, first_word))
-        return bw_err_set(err, BW_ERANGE, "--%s: \"%s\" is not %s or %s", name, value, first_word,
-                          second_word);
-    return BW_OK;
-}
-
 /* The options that say what to draw; 1: it is none of them. */
 static int set_drawn(struct load *l, const char *name, const char *value, struct bw_err *err)
 {
@@ -84,7 +72,7 @@ static int set_drawn(struct load *l, const char *name, const char *value, struct
     else if (strcmp(name, "seconds") == 0)
         code = set_number(name, value, 0.001, 86400, &l->process.seconds, err);
     else if (strcmp(name, "arrivals") == 0)
-        code = set_choice(name, value, "poisson", "even", &l->process.even, err);
+        code = bw_option_choice(name, value, "poisson", "even", &l->process.even, err);
     else if (strcmp(name, "seed") == 0)
         code = set_int(name, value, 0, BW_MAX_SEED, &seed, err);
     if (strcmp(name, "seed") == 0)
@@ -114,7 +102,7 @@ static int set_option(void *context, const char *name, const char *value, struct
     if (text)
         *text = value;
     else if (strcmp(name, "json") == 0)
-        return set_choice(name, value, "no", "yes", &l->json, err);
+        return bw_option_choice(name, value, "no", "yes", &l->json, err);
     else if (strcmp(name, "timeout-s") == 0)
         return set_number(name, value, 0.1, 3600, &l->timeout_s, err);
     else if (strcmp(name, "connections") == 0)

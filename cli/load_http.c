@@ -2,6 +2,7 @@
  * in whole milliseconds. An easy handle lives as long as the load: handles without work are in a
  * list. */
 #include "cli/load_http.h"
+#include "cli/url.h"
 
 #include "base/clock.h"
 #include "base/text.h"
@@ -15,7 +16,7 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
-enum { URL_CHARS = 1024, LONGEST_WAIT_MS = 1000 };
+enum { LONGEST_WAIT_MS = 1000 };
 
 struct call {
     CURL *easy;
@@ -24,7 +25,7 @@ struct call {
 };
 
 struct bw_load_http {
-    char url[URL_CHARS];
+    char url[BW_URL_CHARS];
     long timeout_ms;
     CURLM *multi;
     /* libcurl lets a request without an address of its own reuse a connection bound to one, as
@@ -36,23 +37,6 @@ struct bw_load_http {
     int timer; // file descriptor
     int pending;
 };
-
-static int check_url(struct bw_load_http *http, const char *url, struct bw_err *err)
-{
-    size_t length = strlen(url);
-    if (length && url[length - 1] == '/')
-        length--;
-    if (!bw_text_after(url, "http://") && !bw_text_after(url, "https://"))
-        return bw_err_set(err, BW_ERANGE, "--url: \"%s\" does not begin with http:// or https://",
-                          url);
-    if (length + 32 > URL_CHARS)
-        return bw_err_set(err, BW_ERANGE, "--url: too long");
-    snprintf(http->url, sizeof http->url, "%.*s/v1/generate", (int)length, url);
-    CURLU *parsed = curl_url();
-    CURLUcode wrong = parsed ? curl_url_set(parsed, CURLUPART_URL, http->url, 0) : CURLUE_OK;
-    curl_url_cleanup(parsed);
-    return wrong ? bw_err_set(err, BW_ERANGE, "--url: \"%s\" is not a URL", url) : BW_OK;
-}
 
 static struct curl_slist *new_headers(enum bw_format format)
 {
@@ -104,7 +88,7 @@ int bw_load_http_new(struct bw_load_http **http, const char *url, int idle_conne
     allow_many_files();
     int code = curl_global_init(CURL_GLOBAL_DEFAULT)
                    ? bw_err_set(err, BW_EIO, "libcurl does not start")
-                   : check_url(h, url, err);
+                   : bw_cmd_url(h->url, url, "/v1/generate", err);
     if (!code && !prepare(h, idle_connections))
         code = bw_err_set(err, BW_EIO, "no connections can be prepared");
     if (code)

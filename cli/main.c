@@ -92,7 +92,7 @@ int bw_cmd_failed(const struct bw_err *err)
     return err->code == BW_ERANGE || err->code == BW_ENOTFOUND ? BW_EXIT_USAGE : BW_EXIT_FAILED;
 }
 
-int main(int count, char **arguments)
+static int run(int count, char **arguments)
 {
     if (count > 1 && (strcmp(arguments[1], "--help") == 0 || strcmp(arguments[1], "help") == 0)) {
         print_help();
@@ -112,4 +112,14 @@ int main(int count, char **arguments)
     else
         fprintf(stderr, "brickwork: a command is missing; see brickwork --help\n");
     return BW_EXIT_USAGE;
+}
+
+/* What was printed has to arrive: a full disk is a failure too. */
+int main(int count, char **arguments)
+{
+    int status = run(count, arguments);
+    if (fflush(stdout) == 0 && !ferror(stdout))
+        return status;
+    fprintf(stderr, "brickwork: standard output: %s\n", strerror(errno));
+    return BW_EXIT_FAILED;
 }

@@ -42,6 +42,16 @@ int bw_options_read(const struct bw_option *table, int count, char **arguments, 
     return BW_OK;
 }
 
+int bw_option_choice(const char *name, const char *value, const char *first_word,
+                     const char *second_word, bool *second, struct bw_err *err)
+{
+    *second = strcmp(value, second_word) == 0;
+    if (*second || strcmp(value, first_word) == 0)
+        return BW_OK;
+    return bw_err_set(err, BW_ERANGE, "--%s: \"%s\" is not %s or %s", name, value, first_word,
+                      second_word);
+}
+
 void bw_options_help(const char *usage, const struct bw_option *table)
 {
     printf("%s\n\nOptions:\n", usage);

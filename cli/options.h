@@ -24,6 +24,10 @@ typedef int bw_option_fn(void *context, const char *name, const char *value, str
 int bw_options_read(const struct bw_option *table, int count, char **arguments, bw_option_fn *fn,
                     void *context, bool *help, struct bw_err *err);
 
+/* The value of an option that is one of two words; *second says which. BW_ERANGE: neither. */
+int bw_option_choice(const char *name, const char *value, const char *first_word,
+                     const char *second_word, bool *second, struct bw_err *err);
+
 /* Print "usage" and the table to standard output. */
 void bw_options_help(const char *usage, const struct bw_option *table);
 

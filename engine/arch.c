@@ -289,10 +289,10 @@ int bw_arch_side_multiple(const struct bw_arch *arch)
 {
     int multiple = 1; // stays a divisor of image_size
     for (int k = 0; k < arch->brick_count; k++) {
-        int size = arch->bricks[k].size;
+        const struct bw_brick_shape *b = &arch->bricks[k];
+        int size = bw_arch_is_global(arch, k) ? b->patch : b->size;
         assert(size > 0);
-        if (!bw_arch_is_global(arch, k))
-            multiple *= size / common_divisor(multiple, size);
+        multiple *= size / common_divisor(multiple, size);
     }
     return multiple * bw_arch_scale(arch);
 }

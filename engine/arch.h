@@ -78,8 +78,8 @@ bool bw_arch_tiles(const struct bw_arch *arch, int width, int height);
 int bw_arch_check_size(const struct bw_arch *arch, int width, int height, int max_area,
                        struct bw_err *err);
 
-/* The least common multiple of all local tiles, in pixels of the picture: sides that no tile
- * exceeds are multiples of it. Without local bricks the scale. */
+/* The least common multiple of all local tiles and of the patches of global bricks, in pixels of
+ * the picture: sides that no tile exceeds are multiples of it. */
 int bw_arch_side_multiple(const struct bw_arch *arch);
 
 /* The index of a class by its name, letters compared without case; -1 if there is none. */

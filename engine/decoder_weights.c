@@ -395,7 +395,7 @@ int bw_decoder_load(struct bw_decoder **decoder, const char *path, const struct 
         return code;
     code = bw_decoder_read(decoder, &st, kernels, &reason);
     bw_safetensors_release(&st);
-    return code ? bw_err_set(err, code, "%s: %s", path, reason.message) : BW_OK;
+    return code ? bw_err_set(err, code, "%.200s: %s", path, reason.message) : BW_OK;
 }
 
 void bw_decoder_free(struct bw_decoder *decoder)

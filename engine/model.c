@@ -309,7 +309,7 @@ int bw_model_load(struct bw_model **model, const char *path, const struct bw_ker
         return code;
     code = bw_model_read(model, &st, kernels, &reason);
     bw_safetensors_release(&st);
-    return code ? bw_err_set(err, code, "%s: %s", path, reason.message) : BW_OK;
+    return code ? bw_err_set(err, code, "%.200s: %s", path, reason.message) : BW_OK;
 }
 
 void bw_model_free(struct bw_model *model)

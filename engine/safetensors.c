@@ -26,7 +26,7 @@ enum { DTYPE_COUNT = sizeof dtypes / sizeof *dtypes };
 
 static int refuse(struct bw_err *err, const char *tensor, const char *reason)
 {
-    return bw_err_set(err, BW_ESYNTAX, "tensor \"%s\": %s", tensor, reason);
+    return bw_err_set(err, BW_ESYNTAX, "tensor \"%.80s\": %s", tensor, reason);
 }
 
 static int read_dtype(struct bw_tensor *t, const json_t *entry, struct bw_err *err)
@@ -248,15 +248,15 @@ int bw_safetensors_open(struct bw_safetensors *st, const char *path, struct bw_e
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     struct stat info;
     if (fd < 0)
-        return bw_err_set(err, BW_EIO, "%s: %s", path, strerror(errno));
+        return bw_err_set(err, BW_EIO, "%.200s: %s", path, strerror(errno));
     if (fstat(fd, &info) || !S_ISREG(info.st_mode)) {
         close(fd);
-        return bw_err_set(err, BW_EIO, "%s: not a regular file", path);
+        return bw_err_set(err, BW_EIO, "%.200s: not a regular file", path);
     }
     size_t size = (size_t)info.st_size;
     void *map = size ? mmap(NULL, size, PROT_READ, MAP_PRIVATE, fd, 0) : NULL;
     if (map == MAP_FAILED) {
-        bw_err_set(err, BW_EIO, "%s: cannot be mapped: %s", path, strerror(errno));
+        bw_err_set(err, BW_EIO, "%.200s: cannot be mapped: %s", path, strerror(errno));
         close(fd);
         return BW_EIO;
     }
@@ -270,7 +270,7 @@ int bw_safetensors_open(struct bw_safetensors *st, const char *path, struct bw_e
         if (map)
             munmap(map, size);
         close(fd);
-        return bw_err_set(err, code, "%s: %s", path, reason.message);
+        return bw_err_set(err, code, "%.200s: %s", path, reason.message);
     }
     out.mapped = true;
     out.fd = fd;
@@ -350,29 +350,31 @@ void bw_tensor_to_float(const struct bw_tensor *tensor, size_t first, size_t cou
     }
 }
 
-/* The header of a file to be written, padded so that the data begins on a multiple of 8 bytes. */
+/* The header of a file to be written, padded so that the data begins on a multiple of 8 bytes; NULL
+ * without memory. */
 static char *render_header(const struct bw_tensor *tensors, size_t count, const char *key,
                            const char *value)
 {
     json_t *header = json_object();
     json_int_t offset = 0;
-    if (key)
-        json_object_set_new(header, "__metadata__", json_pack("{s:s}", key, value));
-    for (size_t i = 0; i < count; i++) {
+    bool ok = !key || !json_object_set_new(header, "__metadata__", json_pack("{s:s}", key, value));
+    for (size_t i = 0; ok && i < count; i++) {
         json_t *shape = json_array();
         for (int d = 0; d < tensors[i].dims; d++)
-            json_array_append_new(shape, json_integer(tensors[i].shape[d]));
+            ok = !json_array_append_new(shape, json_integer(tensors[i].shape[d])) && ok;
         json_int_t end = offset + (json_int_t)tensors[i].size_bytes;
-        json_object_set_new(header, tensors[i].name,
-                            json_pack("{s:s, s:o, s:[I, I]}", "dtype",
-                                      dtypes[tensors[i].dtype].name, "shape", shape, "data_offsets",
-                                      offset, end));
+        json_t *entry = json_pack("{s:s, s:o, s:[I, I]}", "dtype", dtypes[tensors[i].dtype].name,
+                                  "shape", shape, "data_offsets", offset, end);
+        ok = !json_object_set_new(header, tensors[i].name, entry) && ok;
         offset = end;
     }
-    char *text = json_dumps(header, JSON_COMPACT);
+    char *text = ok ? json_dumps(header, JSON_COMPACT) : NULL;
+    json_t *read = text ? json_loads(text, 0, NULL) : NULL;
+    ok = json_equal(read, header); // without memory jansson may leave words out
+    json_decref(read);
     json_decref(header);
     size_t length = text ? strlen(text) : 0, padded = (length + 7) & ~(size_t)7;
-    char *grown = text ? realloc(text, padded + 1) : NULL;
+    char *grown = ok ? realloc(text, padded + 1) : NULL;
     if (!grown) {
         free(text);
         return NULL;
@@ -385,17 +387,17 @@ static char *render_header(const struct bw_tensor *tensors, size_t count, const 
 int bw_safetensors_write(const char *path, const struct bw_tensor *tensors, size_t count,
                          const char *key, const char *value, struct bw_err *err)
 {
-    char *header = render_header(tensors, count, key, value);
-    size_t room = strlen(path) + sizeof ".tmp";
-    char *temporary = malloc(room);
+    char *header = render_header(tensors, count, key, value), *temporary = NULL;
+    struct stat there;
+    bool direct = lstat(path, &there) == 0 && !S_ISREG(there.st_mode); // a device, a pipe, a link
     int code = BW_OK;
     FILE *file = NULL;
-    if (!header || !temporary) {
+    if (!header || asprintf(&temporary, "%s.%ld.tmp", path, (long)getpid()) < 0) {
         code = bw_err_set(err, BW_ENOMEM, "out of memory writing %s", path);
+        temporary = NULL; // whatever it is by now
         goto out;
     }
-    snprintf(temporary, room, "%s.tmp", path);
-    file = fopen(temporary, "wb");
+    file = fopen(direct ? path : temporary, direct ? "wb" : "wbx");
     unsigned char length[LENGTH_BYTES];
     for (int i = 0; i < LENGTH_BYTES; i++)
         length[i] = (unsigned char)((uint64_t)strlen(header) >> (8 * i));
@@ -405,9 +407,10 @@ int bw_safetensors_write(const char *path, const struct bw_tensor *tensors, size
         ok = fwrite(tensors[i].bytes, 1, tensors[i].size_bytes, file) == tensors[i].size_bytes;
     if (file && fclose(file))
         ok = false;
-    if (!ok || rename(temporary, path)) {
-        code = bw_err_set(err, BW_EIO, "%s: cannot be written: %s", path, strerror(errno));
-        remove(temporary);
+    if (!ok || (!direct && rename(temporary, path))) {
+        code = bw_err_set(err, BW_EIO, "%.200s: cannot be written: %s", path, strerror(errno));
+        if (file && !direct)
+            remove(temporary);
     }
 out:
     free(header);

@@ -64,8 +64,8 @@ const char *bw_safetensors_metadata(const struct bw_safetensors *st, const char 
 void bw_tensor_to_float(const struct bw_tensor *tensor, size_t first, size_t count, float *out);
 
 /* Write tensors (name, dtype, dims, shape, bytes and size_bytes filled) and one metadata entry
- * (key NULL: none). Goes through a temporary file beside `path`, so a failure leaves no half file.
- * BW_EIO, BW_ENOMEM. */
+ * (key NULL: none). Goes through a temporary file beside `path`, so a failure leaves no half file,
+ * unless `path` is no regular file: into that it is written as it is. BW_EIO, BW_ENOMEM. */
 int bw_safetensors_write(const char *path, const struct bw_tensor *tensors, size_t count,
                          const char *key, const char *value, struct bw_err *err);
 

@@ -20,6 +20,17 @@ int bw_image_most_side(enum bw_format format)
     return most[format];
 }
 
+int bw_image_check_size(enum bw_format format, int width, int height, struct bw_err *err)
+{
+    static const char *const names[] = {
+        [BW_FORMAT_JPEG] = "JPEG", [BW_FORMAT_PNG] = "PNG", [BW_FORMAT_WEBP] = "WebP"};
+    int most = bw_image_most_side(format);
+    if (width <= most && height <= most)
+        return BW_OK;
+    return bw_err_set_field(err, BW_ERANGE, "/size", "%s has sides of %d pixels at most",
+                            names[format], most);
+}
+
 int bw_image_encode(const unsigned char *rgb, int width, int height,
                     const struct bw_encoding *encoding, struct bw_buf *out, struct bw_err *err)
 {

@@ -23,6 +23,9 @@ struct bw_encoding {
 /* The longest side, in pixels, that a file of the format may have. */
 int bw_image_most_side(enum bw_format format);
 
+/* Fits a picture of that size into such a file? BW_ERANGE on "/size". */
+int bw_image_check_size(enum bw_format format, int width, int height, struct bw_err *err);
+
 /* Append a file that holds rgb[height, width, 3] and, besides, no more than the comment. The same
  * pixels and encoding give the same bytes. BW_ERANGE (comment longer than BW_MAX_COMMENT_BYTES),
  * BW_ENOMEM (`out` is full, or no memory), BW_EIO (the library refused); `out` may then hold a

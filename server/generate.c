@@ -204,12 +204,8 @@ static struct bw_order *prepare_for(struct bw_service *service, const char *clie
     const struct bw_picture picture = bw_plan_picture(&plan, &served->model->arch);
     request->picture.width = picture.width;
     request->picture.height = picture.height;
-    int most = bw_image_most_side(request->format);
-    if (picture.width > most || picture.height > most) {
-        bw_err_set_field(err, BW_ERANGE, "/size", "%s has sides of %d pixels at most",
-                         bw_format_media_type(request->format), most);
+    if (bw_image_check_size(request->format, picture.width, picture.height, err))
         return NULL;
-    }
     struct bw_order *o = bw_order_new(service, served, client, arrived_ms, request, &plan, watched);
     if (!o)
         bw_err_set(err, BW_ENOMEM, "out of memory");

@@ -19,8 +19,8 @@ is there:
 
 With names of copies, everything that runs a program of ours runs in those alone, unshortened.
 
-Suites run two at a time, which is no matter to them, as they are on their own in processes, ports
-and folders; the few that say ALONE follow one by one. A program that crashes, hangs or prints a
+Suites run three at a time, as they wait for much of their time, which is no matter to them: they are on
+their own in processes, ports and folders. The few that say ALONE follow one by one. A program that crashes, hangs or prints a
 sanitizer's report counts as one failure.
 """
 import concurrent.futures
@@ -41,12 +41,15 @@ NODE = TESTS / "node"
 REPORT = re.compile(r"ERROR: \w+Sanitizer|WARNING: ThreadSanitizer|runtime error:")
 LIMIT_S = 900  # for one suite; a healthy one takes a fraction
 LIMIT_SANITIZED_S = 1800
-AT_ONCE = 2
+AT_ONCE = 3
 # What compares how clients fare beside each other or keeps promises in milliseconds of work.
-ALONE = {"test_deadlines", "test_fairness", "test_load", "test_streams"}
+ALONE = {"test_deadlines", "test_fairness", "test_load"}
 SHORT = {"asan": ["test_fields", "test_protocol", "test_jobs", "test_jobs_dir", "test_webhooks", "test_streams",
                   "test_abuse", "test_smuggling"],
          "tsan": ["test_parallel", "test_cancel", "test_drain", "test_models", "test_jobs", "test_streams"]}
+# What has threads of its own: all that is of interest of units under ThreadSanitizer.
+THREADED = {"catalogue", "decoder", "decoding", "denoiser", "kernels_network", "latents", "log", "memory", "metrics",
+            "scheduler", "team", "webhook"}
 KERNELS = ["avx512bf16", "avx512", "avx2", "portable"]  # and what is after it, if the CPU lacks it
 ITERATIONS = {"fuzz_model": 300}  # its inputs are large
 ITERATIONS_ELSE = 20_000
@@ -227,7 +230,9 @@ def everything(build):
     short = [python_suite(TESTS / f"http/{name}.py", copy) for copy in copies for name in SHORT[copy.name]]
     kernels = [Suite(f"build/unit/denoiser {name}", [build / "unit/denoiser"], build, count_unit,
                      {"BRICKWORK_CPU": name}) for name in KERNELS]
-    return [*units(build), *(suite for copy in copies for suite in units(copy)), *kernels,
+    checked = [suite for copy in copies for suite in units(copy)
+               if copy.name != "tsan" or suite.command[0].name in THREADED]
+    return [*units(build), *checked, *kernels,
             Suite("build/emulated", ["sh", TESTS / "emulated.sh", build], build, count_unit),
             *(fuzz_suite(program, build / "asan") for program in programs(build / "asan/fuzz")),
             python_suite(TESTS / "golden.py", build),

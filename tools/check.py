@@ -15,7 +15,7 @@ FOREIGN = {"microhttpd.h": ["server/http.c"], "uv.h": ["server/loop.c"], "cblas.
            "nettle/hmac.h": ["server/signature.c"], "nettle/base64.h": ["server/signature.c"],
            "immintrin.h": ["engine/kernels/"],
            "jansson.h": ["engine/safetensors.c", "engine/arch.c", "api/"],
-           "curl/curl.h": ["cli/load_http.c", "cli/health.c", "server/webhook.c"],
+           "curl/curl.h": ["cli/url.c", "cli/load_http.c", "cli/health.c", "server/webhook.c"],
            "hiredis/hiredis.h": ["server/redis.c"], "hiredis/async.h": ["server/redis.c"]}
 LIBRARIES = ("base/", "engine/", "image/", "api/")
 MAY_WRITE = ("base/log.c",)

@@ -1,12 +1,13 @@
 """How the command line is called, and how it answers to being called wrongly."""
 import json
 import pathlib
+import subprocess
 import sys
 import tempfile
 import unittest
 
 sys.path.append(str(pathlib.Path(__file__).resolve().parents[1] / "http"))
-from support import COMMAND, POMOLOGY, TINY, run_program  # noqa: E402
+from support import COMMAND, PATIENCE_S, POMOLOGY, TINY, environment, run_program  # noqa: E402
 
 NAMES = ["generate", "info", "denoise"]
 
@@ -41,6 +42,20 @@ class TestCommands(unittest.TestCase):
         self.assert_usage(run_program(COMMAND), "a command is missing")
         self.assert_usage(run_program(COMMAND, "serve"), "no command \"serve\"")
         self.assert_usage(run_program(COMMAND, ""), "no command \"\"")
+
+    def test_what_is_printed_has_to_arrive(self):
+        for words in (["info", "--model", TINY], ["--version"], ["generate", "--help"]):
+            with open("/dev/full", "w") as full:
+                result = subprocess.run([str(word) for word in (COMMAND, *words)], stdout=full, stderr=subprocess.PIPE,
+                                        env=environment(), text=True, timeout=PATIENCE_S, check=False)
+            self.assertEqual((result.returncode, result.stderr),
+                             (1, "brickwork: standard output: No space left on device\n"))
+
+    def test_choices(self):
+        for command, option, words in [("bench", "json", "no or yes"), ("load", "json", "no or yes"),
+                                       ("generate", "comments", "off or on")]:
+            self.assert_usage(run_program(COMMAND, command, f"--{option}=maybe"),
+                              f'--{option}: "maybe" is not {words}')
 
     def test_unknown_options(self):
         for name in NAMES:

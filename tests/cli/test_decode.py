@@ -112,6 +112,8 @@ class TestDecode(unittest.TestCase):
         result = self.run_decode("--check", self.folder / "image")
         self.assertEqual(result.returncode, 1)
         self.assertIn("no float tensor \"image\" of [3,24,40]", result.stderr)
+        (self.folder / "image").write_bytes(one("image", [3, 24, 40], value=float("nan")))
+        self.assertIn("at most nan\n", self.run_decode("--check", self.folder / "image").stdout)
 
     def test_where_nothing_can_be_written(self):
         result = run_program(COMMAND, "decode", "--decoder", self.folder / "decoder", "--latent",

@@ -1,13 +1,16 @@
 """brickwork denoise with files it cannot use: it says which and why, and writes nothing."""
 import json
+import os
 import pathlib
 import struct
 import sys
 import tempfile
+import threading
 import unittest
 
 sys.path.append(str(pathlib.Path(__file__).resolve().parents[1] / "http"))
-from support import COMMAND, ROOT, TINY, run_program  # noqa: E402
+from scarce import PROGRAM, Scarce  # noqa: E402
+from support import COMMAND, ROOT, SANITIZED, TINY, run_program  # noqa: E402
 
 GOOD = ROOT / "tests/golden/tiny-pg-32/denoise-full.safetensors"
 SAMPLE = ROOT / "tests/golden/tiny-pg-32/sample-dpmpp-6.safetensors"
@@ -102,6 +105,46 @@ class TestBrokenCases(unittest.TestCase):
                              "/nonexistent/out")
         self.assertEqual(result.returncode, 1)
         self.assertIn("/nonexistent/out: cannot be written", result.stderr)
+
+    def denoise(self, out, **settings):
+        return run_program(COMMAND, "denoise", "--model", TINY, "--case", GOOD, "--out", out, **settings)
+
+    def test_beside_other_files(self):
+        """None is touched but the one that was named, and what is no regular file stays what it is."""
+        with tempfile.TemporaryDirectory() as folder:
+            out, beside, link, pipe = (pathlib.Path(folder, name) for name in ("out", "out.tmp", "link", "pipe"))
+            beside.write_text("kept")
+            link.symlink_to(pathlib.Path(folder, "target"))
+            os.mkfifo(pipe)
+            self.assertEqual(self.denoise(out).returncode, 0)
+            self.assertEqual(self.denoise(link).returncode, 0)
+            received = []
+            reader = threading.Thread(target=lambda: received.append(pipe.read_bytes()))
+            reader.start()
+            self.assertEqual(self.denoise(pipe).returncode, 0)
+            reader.join()
+            self.assertEqual(received, [out.read_bytes()])
+            self.assertEqual(pathlib.Path(folder, "target").read_bytes(), out.read_bytes())
+            self.assertTrue(link.is_symlink() and pipe.is_fifo())
+            self.assertEqual((beside.read_text(), len(os.listdir(folder))), ("kept", 5))
+
+    @unittest.skipIf(SANITIZED, "sanitizers bring their own allocators")
+    def test_without_memory(self):
+        """What is written is whole: the allocations of its writing, and some before, fail in turn."""
+        scarce = Scarce()
+        self.addCleanup(scarce.close)
+        with tempfile.TemporaryDirectory() as folder:
+            out = pathlib.Path(folder, "out")
+            self.assertEqual(self.denoise(out, env=scarce.environment).returncode, 0)
+            good, failed = out.read_bytes(), 0
+            count = scarce.modules()[PROGRAM][1]
+            for number in range(count - 150, count + 1):
+                out.unlink(missing_ok=True)
+                scarce.arm(number, only=PROGRAM)
+                status = self.denoise(out, env=scarce.environment).returncode
+                failed += status != 0
+                self.assertEqual(out.exists() and out.read_bytes(), good if status == 0 else False, number)
+            self.assertGreater(failed, 0)
 
     def test_strange_numbers_in_the_input(self):
         """NaN and infinity travel through the network without harm to the program."""

@@ -91,6 +91,17 @@ class TestGenerate(unittest.TestCase):
                  for n in (1, 2, 3)]
         self.assertEqual(files[1:], files[:-1])
 
+    def test_what_a_server_refuses(self):
+        """Before anything is computed; and what only a server can do."""
+        for options, reason in [(["--size", "16512x128", "--format", "webp"], "size: WebP has sides of 16383 pixels"),
+                                (["--size", "65536x64"], "size: JPEG has sides of 65500 pixels"),
+                                (["--skip", "auto"], "skip: auto is for a server")]:
+            result = run_program(COMMAND, "generate", "--model", TINY, "--steps", 256, *options, "--out",
+                                 self.folder / "a")
+            self.assertEqual((result.returncode, result.stdout), (2, ""))
+            self.assertIn(f"brickwork: {reason}", result.stderr)
+            self.assertEqual(list(self.folder.iterdir()), [])
+
     def test_place_that_cannot_be_written(self):
         for out in [self.folder / "none" / "a.jpg", self.folder]:
             result = run_program(COMMAND, "generate", "--model", TINY, "--steps", 1, "--out", out)

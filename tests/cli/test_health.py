@@ -64,6 +64,8 @@ class TestHealth(unittest.TestCase):
                 (["--url", "127.0.0.1:8080"],
                  '--url: "127.0.0.1:8080" does not begin with http:// or https://'),
                 (["--url", "http://" + "a" * 1024], "--url: too long"),
+                *((["--url", url], f'--url: "{url}" is not a URL')  # with no host a path would be taken for one
+                  for url in ("http://", "https:///x", "http://?a", "http://h:x")),
                 (["--timeout-s", "0"], "--timeout-s: not a number of 0.1..3600"),
                 (["--path", "/"], "there is no option --path; see --help")]:
             self.assertEqual(health(*options), (2, "", f"brickwork: {message}\n"))

@@ -85,7 +85,8 @@ class TestOptions(Folder):
         drawn = ["--rate", 1, "--seconds", 1, "--arrivals", "even"]
         self.assert_usage([*drawn, "--url", "127.0.0.1:80"],
                           '--url: "127.0.0.1:80" does not begin with http:// or https://')
-        self.assert_usage([*drawn, "--url", "http://a b"], '--url: "http://a b" is not a URL')
+        for url in ("http://a b", "http://"):
+            self.assert_usage([*drawn, "--url", url], f'--url: "{url}" is not a URL')
         self.assert_usage([*drawn, "--url", "http://" + 2000 * "a"], "--url: too long")
 
     def test_mixes(self):

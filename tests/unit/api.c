@@ -117,11 +117,18 @@ static void prompts_pick_classes(void)
                  {"persimmon", 10},
                  {"plum", 3},
                  {"orange", 6},
-                 {"lemonade", -1}};
+                 {"lemonade", -1},
+                 {"\xe2\x80\x9c"
+                  "apple\xe2\x80\x9d", // in typographic quotes
+                  0},
+                 {"pear\xe2\x80\x94ripe", 2},
+                 {"a\xc2\xa0plum", 3}};
     for (size_t i = 0; i < sizeof table / sizeof *table; i++)
         CHECK_OF(bw_prompt_class(table[i].prompt, classes, 14) == table[i].class, "%s gives %d",
                  table[i].prompt, bw_prompt_class(table[i].prompt, classes, 14));
     CHECK_INT(bw_prompt_class("apple", classes, 0), -1);
+    static const char letters[][BW_NAME_CHARS] = {"x", "y"};
+    CHECK_INT(bw_prompt_class("the letter Y, please", letters, 2), 1);
 }
 
 static int parse(struct bw_images_request *asked, const char *body, struct bw_err *err)
@@ -227,7 +234,7 @@ static void problems_parse(void)
     for (int i = 0; i <= BW_PROBLEM_TOO_LATE; i++) {
         for (int form = 0; form < 4; form++) {
             struct bw_err err = {0};
-            bw_err_set_field(&err, BW_ERANGE, form & 1 ? "/a\"b" : "", "quote \" and \n");
+            bw_err_set_field(&err, BW_ERANGE, form & 1 ? "/a\"b" : "", "quote \" and \\");
             char *text = bw_problem_render((enum bw_problem)i, &err, NULL, "id-1", form >> 1);
             json_t *root = text ? json_loads(text, JSON_REJECT_DUPLICATES, NULL) : NULL;
             free(text);
@@ -236,7 +243,7 @@ static void problems_parse(void)
             CHECK_INT(bw_problem_status((enum bw_problem)i), statuses[i]);
             CHECK_HOLDS(json_string_value(json_object_get(root, "type")), "urn:brickwork:problem:");
             CHECK(*json_string_value(json_object_get(root, "title")));
-            CHECK_TEXT(json_string_value(json_object_get(root, "detail")), "quote \" and \n");
+            CHECK_TEXT(json_string_value(json_object_get(root, "detail")), "quote \" and \\");
             CHECK_TEXT(json_string_value(json_object_get(root, "instance")), "id-1");
             const json_t *first = json_array_get(json_object_get(root, "errors"), 0);
             CHECK(!first == !(form & 1));

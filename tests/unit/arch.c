@@ -185,7 +185,7 @@ static void one_and_eight_bricks(void)
     char *text = patched(ONE_BRICK);
     REQUIRE(weights_arch(&arch, text, NULL, NULL) == BW_OK);
     CHECK_INT(bw_arch_full_mask(&arch), 1);
-    CHECK_INT(bw_arch_side_multiple(&arch), 1);
+    CHECK_INT(bw_arch_side_multiple(&arch), 2); // the patch: one tile is the whole picture
     bw_arch_release(&arch);
     free(text);
     text = patched("{\"bricks\":[" BRICK "," BRICK "," BRICK "," BRICK "," BRICK "," BRICK "," BRICK

@@ -41,6 +41,13 @@ static void err_without_field(void)
     CHECK_TEXT(err.field, "");
 }
 
+static void err_is_one_line(void)
+{
+    struct bw_err err = {0};
+    bw_err_set(&err, BW_ESYNTAX, "tensor \"%s\"", "a\nb\x1b[31m\x7f\xc3\xa4");
+    CHECK_TEXT(err.message, "tensor \"a?b?[31m?\xc3\xa4\"");
+}
+
 static void err_cuts_long_text(void)
 {
     struct bw_err err = {0};
@@ -258,6 +265,7 @@ int main(void)
     static const struct check_test tests[] = {
         TEST(err_first_wins),
         TEST(err_without_field),
+        TEST(err_is_one_line),
         TEST(err_cuts_long_text),
         TEST(arena_measures_then_takes),
         TEST(arena_of_nothing),
