@@ -40,7 +40,7 @@ struct bw_safetensors {
 };
 
 /* Map and check a file. BW_EIO: cannot be opened or mapped. BW_ESYNTAX: not a valid file; the
- * message begins with the path and names the tensor. On failure `st` is untouched. */
+ * message begins with the path and names the tensor. BW_ENOMEM. On failure `st` is untouched. */
 int bw_safetensors_open(struct bw_safetensors *st, const char *path, struct bw_err *err);
 
 /* The same on bytes already in memory, which must outlive `st`. */

@@ -28,8 +28,8 @@ int bw_image_check_size(enum bw_format format, int width, int height, struct bw_
 
 /* Append a file that holds rgb[height, width, 3] and, besides, no more than the comment. The same
  * pixels and encoding give the same bytes. BW_ERANGE (comment longer than BW_MAX_COMMENT_BYTES),
- * BW_ENOMEM (`out` is full, or no memory), BW_EIO (the library refused); `out` may then hold a
- * part. Any thread. */
+ * BW_ENOMEM (`out` is full, or no memory), BW_EIO (the library refused, or says so where it lacks
+ * memory); `out` may then hold a part. Any thread. */
 int bw_image_encode(const unsigned char *rgb, int width, int height,
                     const struct bw_encoding *encoding, struct bw_buf *out, struct bw_err *err);
 

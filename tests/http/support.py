@@ -37,7 +37,7 @@ SANITIZER_REPORT = re.compile(r"ERROR: \w+Sanitizer|WARNING: ThreadSanitizer|run
 # On the tiny model: a request that takes milliseconds, and one of pictures that outlast every test on any machine; several
 # of it have to fit into the longest queue that can be set. Where no such picture will do, Stall has one wait for the test.
 QUICK = {"steps": 2, "seed": 1, "class": 1}
-ENDLESS = {"steps": 256, "size": "64x64" if SANITIZED else "256x256", "n": 8, "seed": 1, "solver": "heun"}
+ENDLESS = {"steps": 256, "size": "48x48" if SANITIZED else "256x256", "n": 8, "seed": 1, "solver": "heun"}
 
 
 def environment(extra=None):

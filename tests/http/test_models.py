@@ -1,17 +1,18 @@
 """Several models in one process: a folder of files, chosen per request, looked at again on SIGHUP."""
+import contextlib
 import pathlib
 import shutil
 import signal
 import tempfile
 import unittest
 
+from stall import Stall
 from support import (ENDLESS, JSON, POMOLOGY, ROOT, SERVER, Client, Server, ServerCase, ask,
                      in_parallel, run_program, wait_until)
 
 FILES = {name: ROOT / f"tests/models/{name}.safetensors"
          for name in ("tiny-pg-32", "tiny-pr-32", "tiny-u-32")}
 QUICK = {"steps": 2, "seed": 1}
-LONG = {"steps": 60, "size": "96x96", "seed": 5, "class": 1, "solver": "heun"}
 
 
 class Folder:
@@ -51,8 +52,8 @@ def rescan(server):
 
 class FolderCase(unittest.TestCase):
 
-    def start(self, model, *flags):
-        server = Server(*flags, model=model)
+    def start(self, model, *flags, **settings):
+        server = Server(*flags, model=model, **settings)
         self.addCleanup(server.stop)
         return server
 
@@ -198,14 +199,17 @@ class TestRescan(FolderCase):
     def test_running_requests_finish(self):
         """On the model they began with, though its file is another by now or gone."""
         folder = Folder(self, "tiny-pg-32", "tiny-pr-32")
-        server = self.start(folder.path)
-        alone = self.picture(server, LONG)
+        stall = self.enterContext(contextlib.closing(Stall()))
+        server = self.start(folder.path, env=stall.environment)
+        alone = self.picture(server, QUICK)
+        stall.arm()
         with Client(server) as client:
-            client.send("POST", "/v1/generate", LONG)
-            server.wait_for_admitted(2)
+            client.send("POST", "/v1/generate", QUICK)
+            server.wait_for_pictures(1)
             folder.put("tiny-pg-32.safetensors", FILES["tiny-u-32"].read_bytes())
             rescan(server)
             self.assertEqual(listed(server), ["tiny-u-32", "tiny-pr-32"])
+            stall.release()
             response = client.receive()
         self.assertEqual((response.status, response.body == alone), (200, True))
 

@@ -406,8 +406,8 @@ class TestFailures(StreamCase):
 
 class TestDraining(StreamCase):
 
-    def begin(self, body):
-        server = Server()
+    def begin(self, body, **settings):
+        server = Server(**settings)
         stream = self.open(body, server=server)
         self.assertEqual([stream.next().name, stream.next().name], ["queued", "progress"])
         server.signal()
@@ -415,7 +415,10 @@ class TestDraining(StreamCase):
         return server, stream
 
     def test_streams_are_finished(self):
-        server, stream = self.begin({**QUICK, "steps": 256, "size": "96x96"})
+        stall = self.enterContext(contextlib.closing(Stall()))
+        stall.arm()
+        server, stream = self.begin(QUICK, env=stall.environment)
+        stall.release()
         self.assertEqual(stream.rest()[-1].name, "completed")
         server.stop()
 
