@@ -48,7 +48,7 @@ static void flat_lines_rise_beyond_their_points(void)
     struct bw_price price = bent_price(&arch);
     price.lines[0].ms[0] = price.lines[0].ms[1] = price.lines[0].ms[2] = 32;
     CHECK_NEAR(ms_of(&price, 0, 3), 32, 1e-9);
-    CHECK_NEAR(ms_of(&price, 0, 4 + 64), 32 + 64 * 32 / 4 / 2, 1e-9);
+    CHECK_NEAR(ms_of(&price, 0, 4 + 64), 32 + 64 * 32.0 / 4 / 2, 1e-9);
     bw_arch_release(&arch);
 }
 
