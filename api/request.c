@@ -51,6 +51,8 @@ struct bw_request bw_request_default(void)
 
 void bw_request_tidy(struct bw_request *r)
 {
+    if (r->format == BW_FORMAT_ANY)
+        r->format = BW_FORMAT_JPEG;
     if (r->format != BW_FORMAT_JPEG)
         r->progressive = false;
     if (r->format == BW_FORMAT_PNG)

@@ -46,8 +46,8 @@ const char *bw_priority_name(enum bw_priority priority);
 
 struct bw_request bw_request_default(void);
 
-/* Where the format is settled: what it has no use for is as if it were not given, so that requests
- * for the same bytes are the same. */
+/* Where nothing is negotiated any more: a format left open is JPEG, and what the format has no use
+ * for is as if it were not given, so that requests for the same bytes are the same. */
 void bw_request_tidy(struct bw_request *request);
 
 /* Read a request body. BW_ESYNTAX: not a JSON object. BW_ERANGE: a field is unknown, of the wrong

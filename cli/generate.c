@@ -91,8 +91,6 @@ static void settle(struct session *s)
         if (bw_text_same(extension(s->out), extension(names[f])))
             r->format = (enum bw_format)f;
     }
-    if (r->format == BW_FORMAT_ANY)
-        r->format = BW_FORMAT_JPEG;
     bw_request_tidy(r);
     if (!s->out)
         s->out = names[r->format];

@@ -2,10 +2,10 @@
  * in whole milliseconds. An easy handle lives as long as the load: handles without work are in a
  * list. */
 #include "cli/load_http.h"
-#include "cli/url.h"
 
 #include "base/clock.h"
 #include "base/text.h"
+#include "cli/url.h"
 
 #include <curl/curl.h>
 #include <math.h>

@@ -100,7 +100,7 @@ static struct member_scratch take_member(struct bw_arena *arena, const struct bw
     size_t bytes = (size_t)model->kernels->activation_bytes;
     size_t ends = (size_t)model->kernels->ends->activation_bytes;
     size_t wide = (size_t)larger(3, model->arch.mlp_ratio) * hidden;
-    size_t outputs = wide > (size_t)e->pixel_outputs ? wide : (size_t)e->pixel_outputs;
+    size_t outputs = (size_t)larger((int)wide, e->pixel_outputs);
     size_t norm = rows * hidden * (ends > bytes ? ends : bytes);
     size_t narrowed = rows * (size_t)bw_kernels_stride(e->patch_inputs) * ends;
     size_t fine_norm = bw_kernels_fine_bytes(BLOCK_ROWS, model->arch.hidden);

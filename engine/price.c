@@ -186,13 +186,13 @@ static double time_ms(struct bw_denoiser *denoiser, struct bw_eval *evals, struc
 static void add_point(struct bw_price_line *line, double gigaflops, double least_ms)
 {
     int last = line->count - 1;
-    double ms = least_ms;
     if (last >= 0 && gigaflops <= line->gigaflops[last])
         return;
     if (last >= 0)
-        ms = fmax(line->ms[last], fmin(ms, line->ms[last] * gigaflops / line->gigaflops[last]));
+        least_ms = fmax(line->ms[last],
+                        fmin(least_ms, line->ms[last] * gigaflops / line->gigaflops[last]));
     line->gigaflops[line->count] = gigaflops;
-    line->ms[line->count++] = ms;
+    line->ms[line->count++] = least_ms;
 }
 
 /* The probe of one picture of the model's size: for the first call, when memory and caches are

@@ -185,8 +185,6 @@ static struct bw_served *complete(struct bw_service *service, struct bw_request 
     if (!r->seeded)
         r->picture.seed = bw_random() & BW_MAX_SEED;
     r->seeded = true;
-    if (r->format == BW_FORMAT_ANY)
-        r->format = BW_FORMAT_JPEG;
     bw_request_tidy(r);
     return served;
 }

@@ -14,6 +14,12 @@ class Stall:
         self.file = pathlib.Path(self.folder.name) / "stall"
         self.environment = {"STALL": str(self.file), "LD_PRELOAD": str(BUILD / "stall.so")}
 
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
     def close(self):
         self.folder.cleanup()  # whoever stands still goes on
 

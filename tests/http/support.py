@@ -57,12 +57,13 @@ def run_program(program, *arguments, env=None, timeout=PATIENCE_S):
 
 
 def wait_until(condition, what):
-    """Wait until condition() is true. The pause only keeps the waiting from eating the machine."""
+    """Wait until condition() is true, and give it back. The pause only keeps the waiting from eating the machine."""
     deadline = time.monotonic() + PATIENCE_S
-    while not condition():
+    while not (found := condition()):
         if time.monotonic() > deadline:
             raise AssertionError(f"waited in vain: {what}")
         time.sleep(0.01)
+    return found
 
 
 class Server:
@@ -115,13 +116,10 @@ class Server:
 
     def alone(self):
         """The metrics when nobody is connected but who asks for them, and no picture is in progress."""
-        found = []
-
-        def is_alone():
-            found.append(self.metrics())
-            return (found[-1]["connections"], found[-1]["in_progress_pictures"]) == (1, 0)
-        wait_until(is_alone, "no other connection")
-        return found[-1]
+        def metrics_if_alone():
+            metrics = self.metrics()
+            return (metrics["connections"], metrics["in_progress_pictures"]) == (1, 0) and metrics
+        return wait_until(metrics_if_alone, "no other connection")
 
     def admitted(self):
         """How many requests were admitted so far."""

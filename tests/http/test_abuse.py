@@ -2,20 +2,18 @@
 process holds the descriptors and the memory that it held before."""
 import contextlib
 import json
-import os
 import select
 import socket
 import struct
 import unittest
 
-from support import ENDLESS, JSON, PATIENCE_S, QUICK, Client, Raw, Server, ask, raw_request, wait_until
+from support import ENDLESS, JSON, PATIENCE_S, QUICK, SANITIZED, Client, Raw, Server, ask, raw_request, wait_until
 
 BODY = json.dumps(QUICK).encode()
 LONG = json.dumps({**ENDLESS, "size": "96x96"}).encode()  # many of it fit into the queue
 TYPE = b"Content-Type: application/json"
 MANY = 200
 GROWTH_KB = 16_384  # what an allocator may keep for next time; a leak of every attack would be more
-SANITIZED = "san" in os.environ.get("BRICKWORK_BUILD", "")
 TIMEOUT_MS = 3000 if SANITIZED else 2000  # who is served has to be read within it, however slow the build
 
 

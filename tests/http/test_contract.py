@@ -293,7 +293,7 @@ def draining(q):
 
 def too_late(q):
     """The picture is not written until the deadline that was promised for it is over."""
-    with contextlib.closing(Stall()) as stall:
+    with Stall() as stall:
         stall.arm()
         server, body = q.start("--deadline-grace-ms", 0, env=stall.environment), {**QUICK, "deadline_ms": 2000}
         with Client(server) as client:
@@ -317,7 +317,7 @@ def not_allowed_elsewhere(q):
 
 def stalled(q):
     """One of the workers stands still until the answer is there."""
-    with contextlib.closing(Stall()) as stall:
+    with Stall() as stall:
         server = q.start("--stall-ms", 1000, env=stall.environment)
         stall.arm()
         with Client(server) as client:

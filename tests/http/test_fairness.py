@@ -1,5 +1,4 @@
 """Who goes first: what is short, who asks for little, what is urgent; and what waits is bounded."""
-import contextlib
 import unittest
 
 from stall import Stall
@@ -154,7 +153,7 @@ class TestDrain(unittest.TestCase):
     """What was started and overtaken is finished too."""
 
     def test_parked_pictures_are_finished(self):
-        stall = self.enterContext(contextlib.closing(Stall()))
+        stall = self.enterContext(Stall())
         server = Server("--workers", 1, "--threads", 1, "--batch", 1, env=stall.environment)
         self.addCleanup(lambda: server.process.poll() is None and server.process.kill())
         bodies = [{**LONG, "steps": 96, "priority": "low"}, {**LONG, "steps": 64, "seed": 2}]

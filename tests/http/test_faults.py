@@ -1,5 +1,4 @@
 """Faults of the machine: threads that stop, clocks that jump, descriptors, disks and files that go."""
-import contextlib
 import os
 import pathlib
 import resource
@@ -22,7 +21,7 @@ class TestWorkers(unittest.TestCase):
     """A worker that stops is noticed by whoever asks whether the service lives."""
 
     def start(self, *flags):
-        self.stall = self.enterContext(contextlib.closing(Stall()))
+        self.stall = self.enterContext(Stall())
         return Server("--stall-ms", 1000, "--workers", 2, "--threads", 1, *flags, env=self.stall.environment)
 
     def alive(self, server):

@@ -1,5 +1,4 @@
 """Sockets that are handed in, news for the supervisor, and restarts that nobody notices."""
-import contextlib
 import os
 import pathlib
 import re
@@ -205,7 +204,7 @@ class TestRestart(HandoverCase):
         return [int(re.search(r"pid=([0-9]+)", line)[1]) for line in self.lines(server, "successor")]
 
     def begin(self, *flags):
-        self.stall = self.enterContext(contextlib.closing(Stall()))
+        self.stall = self.enterContext(Stall())
         server = self.start(*flags, env=self.stall.environment)
         self.addCleanup(self.kill, server)
         return server

@@ -19,6 +19,7 @@ ALONE = ("--workers", 1, "--batch", 1)
 STEPS = 12
 # On a replica that is held it stands still at its preview, when half of its steps are done.
 SOME = {"steps": STEPS, "seed": 1, "solver": "heun", "partial_images": 1}
+FILLERS = ("filler-1", "filler-2")
 JOBS_DONE = 'jobs_total{outcome="done"}'
 CLAIMED, LOST = 'job_leases_total{fate="claimed"}', 'job_leases_total{fate="lost"}'
 
@@ -36,10 +37,10 @@ class FleetCase(JobCase):
         server.wait_for_log("event=redis-up")
         return server
 
-    def stalling(self, redis, *flags, **settings):
+    def stalling(self, redis, *flags):
         """A replica of which hold() and release() may be asked."""
         stall = Stall()
-        server = self.replica(redis, *flags, env=stall.environment, **settings)
+        server = self.replica(redis, *flags, env=stall.environment)
         self.addCleanup(stall.close)  # before it is stopped
         server.stall = stall
         return server
@@ -59,22 +60,20 @@ class FleetCase(JobCase):
 
     def holder(self, *servers):
         """The server that runs pictures, then the others."""
-        those = []
-        wait_until(lambda: those.extend(s for s in servers if s.metrics()["in_progress_pictures"]) or those,
-                   "a replica at work")
+        those = wait_until(lambda: [s for s in servers if s.metrics()["in_progress_pictures"]], "a replica at work")
         return those[0], *[s for s in servers if s is not those[0]]
 
     def count(self, name, *servers):
         return sum(server.metrics()[name] for server in servers)
 
-    def fill(self, server, *names):
+    def fill(self, server):
         """Give a replica all the jobs it takes at a time."""
-        for name in names or ("filler-1", "filler-2"):
+        for name in FILLERS:
             self.admit(name, ENDLESS, server)
-        server.wait_for_pictures((len(names) or 2) * ENDLESS["n"])
+        server.wait_for_pictures(len(FILLERS) * ENDLESS["n"])
 
-    def empty(self, server, *names):
-        for name in names or ("filler-1", "filler-2"):
+    def empty(self, server):
+        for name in FILLERS:
             self.delete(name, server)
 
     def unreachable(self, response):

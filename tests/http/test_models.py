@@ -1,5 +1,4 @@
 """Several models in one process: a folder of files, chosen per request, looked at again on SIGHUP."""
-import contextlib
 import pathlib
 import shutil
 import signal
@@ -199,7 +198,7 @@ class TestRescan(FolderCase):
     def test_running_requests_finish(self):
         """On the model they began with, though its file is another by now or gone."""
         folder = Folder(self, "tiny-pg-32", "tiny-pr-32")
-        stall = self.enterContext(contextlib.closing(Stall()))
+        stall = self.enterContext(Stall())
         server = self.start(folder.path, env=stall.environment)
         alone = self.picture(server, QUICK)
         stall.arm()

@@ -1,6 +1,5 @@
 """Streams of events: what happens to a request while it happens, and its pictures at the end."""
 import base64
-import contextlib
 import http.client
 import io
 import json
@@ -369,7 +368,7 @@ class TestFailures(StreamCase):
 
     def miss_deadline(self, begin):
         """A server, and what was begun on it with a deadline that is over before the JPEG may be written."""
-        stall, body = self.enterContext(contextlib.closing(Stall())), {**QUICK, "deadline_ms": 2000}
+        stall, body = self.enterContext(Stall()), {**QUICK, "deadline_ms": 2000}
         stall.arm()
         server = self.start("--deadline-grace-ms", 0, env=stall.environment)
         begun = begin(server, body)
@@ -415,7 +414,7 @@ class TestDraining(StreamCase):
         return server, stream
 
     def test_streams_are_finished(self):
-        stall = self.enterContext(contextlib.closing(Stall()))
+        stall = self.enterContext(Stall())
         stall.arm()
         server, stream = self.begin(QUICK, env=stall.environment)
         stall.release()

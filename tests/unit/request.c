@@ -519,7 +519,8 @@ static void what_a_format_has_no_use_for(void)
         enum bw_format format;
         int quality;
         bool progressive;
-    } table[] = {{BW_FORMAT_JPEG, 40, true},
+    } table[] = {{BW_FORMAT_ANY, 40, true},
+                 {BW_FORMAT_JPEG, 40, true},
                  {BW_FORMAT_PNG, BW_DEFAULT_QUALITY, false},
                  {BW_FORMAT_WEBP, 40, false}};
     for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
@@ -527,6 +528,7 @@ static void what_a_format_has_no_use_for(void)
         bw_request_tidy(&r);
         CHECK_INT(r.quality, table[i].quality);
         CHECK_INT(r.progressive, table[i].progressive);
+        CHECK(r.format != BW_FORMAT_ANY);
     }
 }
 
